@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// What a CPU kernel of one graph node is called with. Kernels are free functions `void name(const call<T>&)`, listed in table.hpp.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "rsseg/graph/graph.hpp"
+
+namespace rsseg::cpu {
+
+/// State of a run that some operators read.
+struct run_state {
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;  ///< dropout and noise draw from (seed, step, node)
+};
+
+/// One node to run. All tensors are dense NHWC; index tensors are int32. Kernels allocate nothing and do not throw.
+template <class T>
+struct call {
+  const graph::graph* g;
+  int id;
+  const shape* extents;   // of every node
+  void* const* pointers;  // of every node
+  void* workspace;        // as large as the operator's workspace function said
+  const void* prepared;   // packed weights, if the operator prepares any
+  const run_state* state;
+
+  const graph::node& node() const { return g->nodes[id]; }
+  const graph::attributes& at() const { return g->nodes[id].at; }
+  int inputs() const { return g->nodes[id].input_count; }
+  int input_id(int k) const { return g->input_of(id, k); }
+  const T* in(int k) const { return static_cast<const T*>(pointers[input_id(k)]); }
+  const std::int32_t* index_in(int k) const { return static_cast<const std::int32_t*>(pointers[input_id(k)]); }
+  const shape& in_extent(int k) const { return extents[input_id(k)]; }
+  T* out() const { return static_cast<T*>(pointers[id]); }
+  std::int32_t* index_out() const { return static_cast<std::int32_t*>(pointers[id]); }
+  const shape& extent() const { return extents[id]; }
+};
+
+/// How to run an operator. Null functions: nothing to do.
+template <class T>
+struct kernel_entry {
+  void (*run)(const call<T>&) = nullptr;
+  std::size_t (*workspace_bytes)(const graph::graph&, int id, const shape* extents) = nullptr;
+  /// Weights brought into the kernel's own order: once per weight change in inference, before every run in training.
+  std::size_t (*prepared_bytes)(const graph::graph&, int id, const shape* extents) = nullptr;
+  void (*prepare)(const call<T>&, void* prepared) = nullptr;
+};
+
+}  // namespace rsseg::cpu

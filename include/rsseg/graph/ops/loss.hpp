@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// Losses over class scores: (logits (N,K,H,W), target (N,1,H,W) of class ids [, class weights (1,K,1,1)]) -> (1,1,1,1).
+// Attributes: mode = loss_kind; begin = ignore id; alpha, beta, count = parameters of the loss (see loss_kind).
+// Pixels whose target is the ignore id count nowhere; if all are ignored the loss is 0 with zero gradient.
+#pragma once
+#include "rsseg/graph/builder.hpp"
+#include "rsseg/graph/tape.hpp"
+
+namespace rsseg::graph {
+
+enum class loss_kind : int {
+  cross_entropy,         // sum w_t * -ln p_t / sum w_t
+  dice,                  // 1 - mean over classes of soft dice (smoothing alpha)
+  focal,                 // -(1 - p_t)^alpha ln p_t (Lin et al. 2017)
+  jaccard,               // 1 - mean over classes of soft IoU (smoothing alpha)
+  tversky,               // 1 - mean of TP / (TP + alpha FP + beta FN)
+  lovasz,                // Lovasz-softmax (Berman et al. 2018)
+  ohem,                  // cross entropy over the hard pixels: p_t < alpha, at least `count`
+  binary_cross_entropy,  // logits against targets {0, 1} per channel 0; used for edges and boxes
+};
+
+namespace ops {
+
+constexpr bool loss_extent(graph_error& e, const graph& g, int id, const shape* s, shape& out) {
+  const node& n = g.nodes[id];
+  if (n.kind == op::loss) {
+    const shape x = s[g.input_of(id, 0)], t = s[g.input_of(id, 1)];
+    if (x.h != t.h || x.w != t.w || x.n != t.n) e = {fault::extents_differ, id, x.h != t.h ? x.h : x.w, x.h != t.h ? t.h : t.w};
+    out = {1, 1, 1, 1};
+    return true;
+  }
+  if (n.kind == op::loss_grad) return out = s[g.input_of(id, 1)], true;
+  return false;
+}
+
+constexpr void loss_vjp(tape& t, int id, int dy) {
+  graph& g = t.g;
+  const node n = g.nodes[id];
+  if (n.kind != op::loss) return;
+  const int logits = g.input_of(id, 0), target = g.input_of(id, 1);
+  if (!t.wants(logits)) return;
+  if (n.input_count > 2)
+    t.give(logits, g.append(op::loss_grad, {dy, logits, target, g.input_of(id, 2)}, g.nodes[logits].channels, n.at));
+  else
+    t.give(logits, g.append(op::loss_grad, {dy, logits, target}, g.nodes[logits].channels, n.at));
+}
+
+}  // namespace ops
+}  // namespace rsseg::graph
