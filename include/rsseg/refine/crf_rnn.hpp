@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+// CRF as RNN: Zheng et al., "Conditional Random Fields as Recurrent Neural Networks", ICCV 2015. Mean field steps as a layer whose label
+// compatibilities are learned: cur_{t+1} = C (Ws Ks q_t + Wb Kb q_t) + z, q_t = softmax(cur_t), cur_0 = z. Returns the last cur (logits).
+// z, out (h, w, L) of one image; Ws, Wb, C are L x L, row major (row: label receiving). Loop over the images of a batch.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "rsseg/core/chunks.hpp"
+#include "rsseg/core/error.hpp"
+#include "rsseg/refine/crf_kernel.hpp"
+#include "rsseg/refine/softmax.hpp"
+
+namespace rsseg::refine {
+
+struct crf_rnn_options {
+  double alpha = 160;  ///< bilateral kernel, position (pixels)
+  double beta = 3;     ///< bilateral kernel, colour (0..255)
+  double gamma = 3;    ///< spatial kernel, position (pixels)
+  int iterations = 5;  ///< 5 in training, 10 in testing
+  crf_method method = crf_method::lattice;
+};
+
+/// Both kernels of one image, each divided by its row sums, and the states kept for the backward pass.
+template <class T>
+class crf_rnn {
+ public:
+  /// guide: (h, w, guide_channels), RGB in 0..255, not differentiated. Throws usage_error for wrong sizes or options.
+  crf_rnn(const T* guide, int h, int w, int guide_channels, int labels, const crf_rnn_options& options)
+      : pixels_(std::int64_t(h) * w),
+        labels_(labels),
+        steps_(options.iterations),
+        spatial_(h, w, guide, guide_channels, {options.gamma, options.gamma, 0, crf_normalization::after, options.method}),
+        bilateral_(h, w, guide, guide_channels, {options.alpha, options.alpha, options.beta, crf_normalization::after, options.method}) {
+    if (h < 1 || w < 1 || labels < 1 || steps_ < 1) throw usage_error("CRF-RNN: expected a non-empty image, at least one label and one iteration");
+    work_.resize(std::max(spatial_.workspace(labels), bilateral_.workspace(labels)));
+    for (auto* buffer : {&s_, &b_, &ds_, &db_, &grad_}) buffer->resize(std::size_t(pixels_) * labels);
+    q_.resize(std::size_t(steps_) * pixels_ * labels);
+  }
+
+  void forward(const T* z, const T* ws, const T* wb, const T* c, T* out) {
+    const std::int64_t values = pixels_ * labels_;
+    for (int t = 0; t < steps_; ++t) {
+      T* q = q_.data() + t * values;
+      softmax(t == 0 ? z : out, pixels_, labels_, q);
+      filter(q);
+      for_chunks(pixels_, 2048, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+        std::vector<double> mix(static_cast<std::size_t>(labels_));
+        for (std::int64_t i = begin; i < end; ++i) {
+          mixed(i, ws, wb, mix.data());
+          for (int k = 0; k < labels_; ++k) {
+            double sum = z[i * labels_ + k];
+            for (int l = 0; l < labels_; ++l) sum += double(c[k * labels_ + l]) * mix[std::size_t(l)];
+            out[i * labels_ + k] = T(sum);
+          }
+        }
+      });
+    }
+  }
+
+  /// After forward() with the same parameters: writes dz, dws, dwb, dc for the upstream gradient dout.
+  void backward(const T* ws, const T* wb, const T* c, const T* dout, T* dz, T* dws, T* dwb, T* dc) {
+    const std::int64_t values = pixels_ * labels_, chunk = 2048, chunks = chunk_count(pixels_, chunk), square = std::int64_t(labels_) * labels_;
+    std::vector<double> total(std::size_t(3 * square), 0.0), partial(std::size_t(3 * square * chunks));
+    std::copy(dout, dout + values, grad_.begin());
+    std::fill(dz, dz + values, T(0));
+    for (int t = steps_ - 1; t >= 0; --t) {
+      const T* q = q_.data() + t * values;
+      filter(q);
+      std::fill(partial.begin(), partial.end(), 0.0);
+      for_chunks(pixels_, chunk, [&](std::int64_t begin, std::int64_t end, std::int64_t index) {
+        std::vector<double> mix(static_cast<std::size_t>(labels_)), dmix(static_cast<std::size_t>(labels_));
+        double *pws = partial.data() + 3 * square * index, *pwb = pws + square, *pc = pwb + square;
+        for (std::int64_t i = begin; i < end; ++i) {
+          mixed(i, ws, wb, mix.data());
+          const T *g = grad_.data() + i * labels_, *s = s_.data() + i * labels_, *b = b_.data() + i * labels_;
+          for (int l = 0; l < labels_; ++l) {
+            double sum = 0;
+            for (int k = 0; k < labels_; ++k) {
+              sum += double(c[k * labels_ + l]) * g[k];
+              pc[k * labels_ + l] += double(g[k]) * mix[std::size_t(l)];
+            }
+            dmix[std::size_t(l)] = sum;
+          }
+          for (int l = 0; l < labels_; ++l) {
+            double to_s = 0, to_b = 0;
+            for (int k = 0; k < labels_; ++k) {
+              pws[k * labels_ + l] += dmix[std::size_t(k)] * s[l];
+              pwb[k * labels_ + l] += dmix[std::size_t(k)] * b[l];
+              to_s += double(ws[k * labels_ + l]) * dmix[std::size_t(k)];
+              to_b += double(wb[k * labels_ + l]) * dmix[std::size_t(k)];
+            }
+            ds_[std::size_t(i * labels_ + l)] = T(to_s), db_[std::size_t(i * labels_ + l)] = T(to_b);
+          }
+          for (int k = 0; k < labels_; ++k) dz[i * labels_ + k] += g[k];
+        }
+      });
+      fold_chunks(partial.data(), chunks, 3 * square);
+      for (std::int64_t k = 0; k < 3 * square; ++k) total[std::size_t(k)] += partial[std::size_t(k)];
+      spatial_.apply(ds_.data(), ds_.data(), labels_, work_.data(), true);
+      bilateral_.apply(db_.data(), db_.data(), labels_, work_.data(), true);
+      for (std::int64_t i = 0; i < values; ++i) ds_[std::size_t(i)] += db_[std::size_t(i)];
+      softmax_backward(q, ds_.data(), pixels_, labels_, grad_.data());
+    }
+    for (std::int64_t i = 0; i < values; ++i) dz[i] += grad_[std::size_t(i)];
+    for (std::int64_t k = 0; k < square; ++k)
+      dws[k] = T(total[std::size_t(k)]), dwb[k] = T(total[std::size_t(square + k)]), dc[k] = T(total[std::size_t(2 * square + k)]);
+  }
+
+ private:
+  void filter(const T* q) {
+    spatial_.apply(q, s_.data(), labels_, work_.data());
+    bilateral_.apply(q, b_.data(), labels_, work_.data());
+  }
+  /// mix = Ws s + Wb b at pixel i.
+  void mixed(std::int64_t i, const T* ws, const T* wb, double* mix) const {
+    const T *s = s_.data() + i * labels_, *b = b_.data() + i * labels_;
+    for (int k = 0; k < labels_; ++k) {
+      double sum = 0;
+      for (int l = 0; l < labels_; ++l) sum += double(ws[k * labels_ + l]) * s[l] + double(wb[k * labels_ + l]) * b[l];
+      mix[k] = sum;
+    }
+  }
+
+  std::int64_t pixels_;
+  int labels_, steps_;
+  crf_kernel<T> spatial_, bilateral_;
+  std::vector<T> q_, s_, b_, ds_, db_, grad_, work_;
+};
+
+}  // namespace rsseg::refine
