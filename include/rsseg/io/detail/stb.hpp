@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+// The one place that compiles stb_image and stb_image_write: private copies (STB_..._STATIC) inside a namespace, so that a program
+// with an stb of its own links, whatever its version and options. Each translation unit that includes this holds its own internal
+// copy (about 60 kB, identical everywhere); compiled mode keeps a single one in librsseg.
+#pragma once
+// What stb includes must come first: inside the namespace below nothing new may be declared.
+#include <assert.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#include <stdexcept>
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wsign-compare"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#pragma push_macro("STBI_INCLUDE_STB_IMAGE_H")
+#pragma push_macro("INCLUDE_STB_IMAGE_WRITE_H")
+#pragma push_macro("STBIDEF")
+#pragma push_macro("STBIWDEF")
+#pragma push_macro("STBI_ASSERT")
+#pragma push_macro("STBI_NO_STDIO")
+#pragma push_macro("STBI_ONLY_PNG")
+#pragma push_macro("STBI_ONLY_JPEG")
+#pragma push_macro("STB_IMAGE_STATIC")
+#pragma push_macro("STB_IMAGE_WRITE_STATIC")
+#pragma push_macro("STB_IMAGE_IMPLEMENTATION")
+#pragma push_macro("STB_IMAGE_WRITE_IMPLEMENTATION")
+#undef STBI_INCLUDE_STB_IMAGE_H
+#undef INCLUDE_STB_IMAGE_WRITE_H
+#undef STBIDEF
+#undef STBIWDEF
+#undef STBI_ASSERT
+#undef STBI_NO_STDIO
+#undef STBI_ONLY_PNG
+#undef STBI_ONLY_JPEG
+#undef STB_IMAGE_STATIC
+#undef STB_IMAGE_WRITE_STATIC
+#undef STB_IMAGE_IMPLEMENTATION
+#undef STB_IMAGE_WRITE_IMPLEMENTATION
+// A broken file must end in an error, not in abort(); what stb had allocated then is lost.
+#define STBI_ASSERT(condition) ((condition) ? void() : throw std::runtime_error("inconsistent data"))
+#define STBI_NO_STDIO
+#define STBI_ONLY_PNG
+#define STBI_ONLY_JPEG
+#define STB_IMAGE_STATIC
+#define STB_IMAGE_WRITE_STATIC
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+namespace rsseg::io::detail::stb {
+#if __has_include(<stb/stb_image.h>)
+#include <stb/stb_image.h>
+#include <stb/stb_image_write.h>
+#else
+#include <stb_image.h>
+#include <stb_image_write.h>
+#endif
+}  // namespace rsseg::io::detail::stb
+#pragma pop_macro("STBI_INCLUDE_STB_IMAGE_H")
+#pragma pop_macro("INCLUDE_STB_IMAGE_WRITE_H")
+#pragma pop_macro("STBIDEF")
+#pragma pop_macro("STBIWDEF")
+#pragma pop_macro("STBI_ASSERT")
+#pragma pop_macro("STBI_NO_STDIO")
+#pragma pop_macro("STBI_ONLY_PNG")
+#pragma pop_macro("STBI_ONLY_JPEG")
+#pragma pop_macro("STB_IMAGE_STATIC")
+#pragma pop_macro("STB_IMAGE_WRITE_STATIC")
+#pragma pop_macro("STB_IMAGE_IMPLEMENTATION")
+#pragma pop_macro("STB_IMAGE_WRITE_IMPLEMENTATION")
+#pragma GCC diagnostic pop
