@@ -135,14 +135,13 @@ inline std::vector<std::int32_t> largest_indices(const T* value, std::int64_t co
   return index;
 }
 
-/// Cell centres of flat indices on an h x w grid, as (x, y) in [0, 1]^2. Single precision for every T: one value decides which pixels
-/// are refined, on every backend.
+/// Cell centres of flat indices on an h x w grid, as (x, y) in [0, 1]^2, rounded to single precision for every T: which pixels
+/// are refined must not depend on the precision of the network.
 template <class T>
 inline void grid_points(const std::int32_t* index, std::int64_t count, int h, int w, T* points) {
-  const float step_x = 1.0f / float(w), step_y = 1.0f / float(h);
   for (std::int64_t i = 0; i < count; ++i) {
-    points[2 * i] = T(step_x / 2 + float(index[i] % w) * step_x);
-    points[2 * i + 1] = T(step_y / 2 + float(index[i] / w) * step_y);
+    points[2 * i] = T(float((index[i] % w + 0.5) / w));
+    points[2 * i + 1] = T(float((index[i] / w + 0.5) / h));
   }
 }
 
