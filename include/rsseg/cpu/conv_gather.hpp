@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: MIT
+// Convolution as a matrix product that gathers its left side: for each kernel tap, a register tile of six output pixels holds six pointers
+// to input pixels (a row of zeros where they fall into padding; a tap is skipped when all six do), so no im2col matrix is stored.
+// The data gradient is the same product with the roles of the channels exchanged; for stride s it falls into s*s phases, each with its own few taps.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+
+#include "rsseg/core/conv_geometry.hpp"
+#include "rsseg/core/parallel.hpp"
+#include "rsseg/cpu/conv_kernels.hpp"
+
+namespace rsseg::cpu {
+
+/// parallel_for whose body also learns which slot of a per-thread workspace is its own: body(i, slot), slot < threads().
+template <class Body>
+inline void parallel_slots(std::int64_t count, const Body& body) {
+#if defined(_OPENMP)
+  const bool split = threads() > 1 && count > 1;  // else serial, perhaps inside a caller's own team: then the slot is 0
+  parallel_for(count, [&](std::int64_t i) { body(i, split ? omp_get_thread_num() : 0); });
+#else
+  parallel_for(count, [&](std::int64_t i) { body(i, 0); });
+#endif
+}
+
+/// One image axis of a gather: output position out_start + q*out_step reads input position q*in_step + tap_start + i*tap_step through tap i,
+/// which is kernel element k_start + i*k_step.
+struct gather_axis {
+  int count = 0, out_start = 0, out_step = 1;  // q in [0, count)
+  int in_extent = 0, in_step = 1;
+  int taps = 0, tap_start = 0, tap_step = 1;
+  int k_start = 0, k_step = 1;
+
+  int out(int q) const { return out_start + q * out_step; }
+};
+
+inline gather_axis forward_axis(int in, int out, int kernel, int stride, int pad, int dilation) {
+  return {out, 0, 1, in, stride, kernel, -pad, dilation, 0, 1};
+}
+
+/// Phase p of the data gradient: input positions p, p+stride, ... receive from those taps k with (p + pad - k*dilation) divisible by stride.
+inline gather_axis backward_axis(int in, int out, int kernel, int stride, int pad, int dilation, int p) {
+  gather_axis a;
+  a.count = p < in ? (in - p + stride - 1) / stride : 0;
+  a.out_start = p, a.out_step = stride;
+  a.in_extent = out, a.in_step = 1;
+  const int common = std::gcd(stride, dilation);
+  a.k_step = stride / common;
+  a.tap_step = -dilation / common;
+  a.k_start = 0;
+  while (a.k_start < kernel && a.k_start < a.k_step && (p + pad - a.k_start * dilation) % stride != 0) ++a.k_start;
+  if (a.k_start < kernel && a.k_start < a.k_step) {
+    a.taps = (kernel - a.k_start + a.k_step - 1) / a.k_step;
+    a.tap_start = (p + pad - a.k_start * dilation) / stride;
+  }
+  return a;
+}
+
+/// A gather over the whole batch. Elements are addressed in NHWC tensors of in_c and out_c channels; kc -> nc channels per group.
+struct gather_shape {
+  int n = 1, groups = 1, kc = 1, nc = 1;
+  int out_h = 1, out_w = 1;
+  gather_axis y, x;
+
+  int in_c() const { return groups * kc; }
+  int out_c() const { return groups * nc; }
+  int taps() const { return y.taps * x.taps; }
+  std::int64_t pixels() const { return std::int64_t(n) * y.count * x.count; }
+};
+
+inline gather_shape forward_gather(const conv_geometry& g) {
+  return {g.n,
+          g.groups,
+          g.in_c_per_group(),
+          g.out_c_per_group(),
+          g.out_h,
+          g.out_w,
+          forward_axis(g.in_h, g.out_h, g.kernel_h, g.stride_h, g.pad_top, g.dilation_h),
+          forward_axis(g.in_w, g.out_w, g.kernel_w, g.stride_w, g.pad_left, g.dilation_w)};
+}
+
+inline gather_shape backward_gather(const conv_geometry& g, int phase_y, int phase_x) {
+  return {g.n,
+          g.groups,
+          g.out_c_per_group(),
+          g.in_c_per_group(),
+          g.in_h,
+          g.in_w,
+          backward_axis(g.in_h, g.out_h, g.kernel_h, g.stride_h, g.pad_top, g.dilation_h, phase_y),
+          backward_axis(g.in_w, g.out_w, g.kernel_w, g.stride_w, g.pad_left, g.dilation_w, phase_x)};
+}
+
+/// What happens to a sum before it is stored.
+template <class T>
+struct gather_epilogue {
+  const T* bias = nullptr;
+  std::ptrdiff_t residual_offset = no_residual;
+  bool relu = false;
+};
+
+/// How the depth (taps x channels) of a gather is cut into blocks whose weights stay in the first-level cache.
+struct depth_blocks {
+  bool collect = false;  // few channels: the tile's inputs are first copied side by side, since a run of 3 channels is too short a loop
+  int taps = 1;          // per block
+  int length = 1;        // channels per block
+  int tap_blocks = 1, channel_blocks = 1;
+
+  int count() const { return tap_blocks * channel_blocks; }
+};
+
+inline constexpr int block_pixels = 96;  ///< per task: 16 register tiles; their inputs stay in the second-level cache
+inline constexpr int max_block_taps = 20;
+
+inline depth_blocks cut_depth(const gather_shape& s, int depth) {
+  depth_blocks d;
+  const int taps = s.taps();
+  d.collect = s.kc <= 12 && taps > 1;
+  if (s.kc > depth) {
+    d.channel_blocks = (s.kc + depth - 1) / depth;
+    d.length = ((s.kc + d.channel_blocks - 1) / d.channel_blocks + 3) / 4 * 4;
+    d.channel_blocks = (s.kc + d.length - 1) / d.length;
+  } else {
+    d.length = s.kc;
+    d.taps = std::max(1, std::min(taps, depth / s.kc));
+    if (!d.collect) d.taps = std::min(d.taps, max_block_taps);
+    const int blocks = std::max(1, (taps + d.taps - 1) / d.taps);
+    d.taps = std::max(1, (taps + blocks - 1) / blocks);
+  }
+  d.tap_blocks = std::max(1, (taps + d.taps - 1) / d.taps);  // without taps one block remains: it writes the epilogue of nothing
+  return d;
+}
+
+template <class T>
+inline constexpr T zero_row[max_block_depth] = {};
+
+/// Depth of a block: a full panel's weights take 16 KiB (32 KiB with AVX-512, whose panels are four vectors wide).
+template <class T>
+int block_depth(const kernel_table<T>& k) {
+  return k.vectors == 4 ? 128 : 256;
+}
+
+/// Elements of workspace that each slot needs.
+template <class T>
+std::size_t gather_slot_size(const gather_shape& s) {
+  const depth_blocks d = cut_depth(s, block_depth(kernels<T>()));
+  return d.collect ? std::size_t(block_pixels) * d.taps * d.length : 0;
+}
+
+template <class T>
+std::size_t gather_packed_size(const gather_shape& s) {
+  return std::size_t(s.groups) * s.taps() * s.kc * kernels<T>().padded(s.nc);
+}
+
+/// Packs weights as [group][panel][tap][channel][panel width]. Weight (group, k, j, ky, kx) is w[group*gs + k*ks + j*js + ky*ys + kx*xs].
+template <class T>
+void gather_pack(const gather_shape& s, const T* w, std::ptrdiff_t gs, std::ptrdiff_t ks, std::ptrdiff_t js, std::ptrdiff_t ys, std::ptrdiff_t xs,
+                 T* packed) {
+  const kernel_table<T>& table = kernels<T>();
+  const int panels = (s.nc + table.panel() - 1) / table.panel();
+  const std::ptrdiff_t depth = std::ptrdiff_t(s.taps()) * s.kc, group_size = depth * table.padded(s.nc);
+  parallel_for(std::int64_t(s.groups) * panels, [&](std::int64_t i) {
+    const int group = int(i / panels), column = int(i % panels) * table.panel();
+    const int width = table.width(s.nc - column), valid = std::min(width, s.nc - column);
+    T* to = packed + group * group_size + column * depth;
+    for (int ty = 0; ty < s.y.taps; ++ty)
+      for (int tx = 0; tx < s.x.taps; ++tx) {
+        const T* from = w + group * gs + (s.y.k_start + ty * s.y.k_step) * ys + (s.x.k_start + tx * s.x.k_step) * xs + column * js;
+        for (int k = 0; k < s.kc; ++k, from += ks, to += width)
+          for (int j = 0; j < width; ++j) to[j] = j < valid ? from[j * js] : T(0);
+      }
+  });
+}
+
+/// The input side of one pixel of a block.
+template <class T>
+struct gather_pixel {
+  const T* base;  // input pixel under tap offset (0, 0), group's first channel; may point outside the image
+  int y, x;       // its coordinates
+};
+
+/// Copies the inputs of taps [tap0, tap1) of one pixel side by side.
+template <class T>
+void collect_pixel(const gather_shape& s, const gather_pixel<T>& p, int tap0, int tap1, T* to) {
+  const int kc = s.kc, in_c = s.in_c();
+  const bool contiguous = s.x.tap_step == 1 && s.groups == 1;
+  for (int t = tap0; t < tap1;) {
+    const int ty = t / s.x.taps, tx = t % s.x.taps, run = std::min(s.x.taps - tx, tap1 - t);
+    const int y = p.y + s.y.tap_start + ty * s.y.tap_step, x = p.x + s.x.tap_start + tx * s.x.tap_step;
+    const std::ptrdiff_t row = std::ptrdiff_t(y - p.y) * s.x.in_extent;
+    if (unsigned(y) >= unsigned(s.y.in_extent)) {
+      for (int i = 0; i < run * kc; ++i) to[i] = T(0);
+    } else if (contiguous && x >= 0 && x + run <= s.x.in_extent) {
+      const T* from = p.base + (row + x - p.x) * in_c;
+      for (int i = 0; i < run * kc; ++i) to[i] = from[i];
+    } else {
+      for (int r = 0; r < run; ++r) {
+        const int xr = x + r * s.x.tap_step;
+        const bool inside = unsigned(xr) < unsigned(s.x.in_extent);
+        const T* from = p.base + (row + xr - p.x) * in_c;
+        for (int i = 0; i < kc; ++i) to[r * kc + i] = inside ? from[i] : T(0);
+      }
+    }
+    to += run * kc;
+    t += run;
+  }
+}
+
+/// One task: up to block_pixels output pixels from pixel `begin` on, of one group, panels [panel0, panel1).
+template <class T>
+void gather_block(const kernel_table<T>& table, const gather_shape& s, const depth_blocks& d, std::int64_t begin, int group, int panel0, int panel1,
+                  const T* in, const T* packed, T* out, const gather_epilogue<T>& epilogue, T* collected) {
+  gather_pixel<T> pixel[block_pixels];
+  T* out_pixel[block_pixels];
+  tap_rows<T> entries[block_pixels / tile_rows * max_block_taps];
+  int active[block_pixels / tile_rows];
+
+  const int count = int(std::min<std::int64_t>(block_pixels, s.pixels() - begin));
+  const int tiles = (count + tile_rows - 1) / tile_rows;
+  const std::ptrdiff_t in_c = s.in_c(), out_c = s.out_c();
+  {
+    int qx = int(begin % s.x.count), qy = int(begin / s.x.count % s.y.count), image = int(begin / s.x.count / s.y.count);
+    for (int i = 0; i < count; ++i) {
+      pixel[i].y = qy * s.y.in_step, pixel[i].x = qx * s.x.in_step;
+      pixel[i].base = in + ((std::ptrdiff_t(image) * s.y.in_extent + pixel[i].y) * s.x.in_extent + pixel[i].x) * in_c + group * s.kc;
+      out_pixel[i] = out + ((std::ptrdiff_t(image) * s.out_h + s.y.out(qy)) * s.out_w + s.x.out(qx)) * out_c;
+      if (++qx == s.x.count) {
+        qx = 0;
+        if (++qy == s.y.count) qy = 0, ++image;
+      }
+    }
+  }
+
+  const std::ptrdiff_t depth = std::ptrdiff_t(s.taps()) * s.kc;
+  const T* group_weights = packed + group * depth * table.padded(s.nc);
+  gather_job<T> job;
+  job.tiles = tiles;
+  job.last_rows = count - (tiles - 1) * tile_rows;
+  job.entries = entries;
+  job.active = active;
+  job.out = out_pixel;
+  job.residual_offset = epilogue.residual_offset;
+
+  for (int block = 0; block < d.count(); ++block) {
+    const int tap0 = block / d.channel_blocks * d.taps, tap1 = std::min(s.taps(), tap0 + d.taps);
+    const int channel0 = block % d.channel_blocks * d.length, len = std::min(d.length, s.kc - channel0);
+    if (d.collect) {
+      job.len = (tap1 - tap0) * s.kc;
+      job.entry_stride = 1;
+      for (int i = 0; i < count; ++i) collect_pixel(s, pixel[i], tap0, tap1, collected + std::ptrdiff_t(i) * job.len);
+      for (int tile = 0; tile < tiles; ++tile) {
+        active[tile] = 1;
+        entries[tile].tap = 0;
+        for (int r = 0; r < tile_rows; ++r) entries[tile].row[r] = collected + std::ptrdiff_t(std::min(tile * tile_rows + r, count - 1)) * job.len;
+      }
+    } else {
+      job.len = len;
+      job.entry_stride = std::max(1, tap1 - tap0);
+      for (int tile = 0; tile < tiles; ++tile) active[tile] = 0;
+      for (int t = tap0; t < tap1; ++t) {
+        const int dy = s.y.tap_start + t / s.x.taps * s.y.tap_step, dx = s.x.tap_start + t % s.x.taps * s.x.tap_step;
+        const std::ptrdiff_t offset = (std::ptrdiff_t(dy) * s.x.in_extent + dx) * in_c + channel0;
+        for (int tile = 0; tile < tiles; ++tile) {
+          tap_rows<T>& e = entries[tile * job.entry_stride + active[tile]];
+          const gather_pixel<T>* p = pixel + tile * tile_rows;
+          const int rows = tile + 1 < tiles ? tile_rows : job.last_rows;
+          bool any = false;
+          for (int r = 0; r < rows; ++r) {
+            const bool inside = unsigned(p[r].y + dy) < unsigned(s.y.in_extent) && unsigned(p[r].x + dx) < unsigned(s.x.in_extent);
+            any |= inside;
+            e.row[r] = inside ? p[r].base + offset : zero_row<T>;
+          }
+          for (int r = rows; r < tile_rows; ++r) e.row[r] = zero_row<T>;
+          e.tap = t - tap0;
+          active[tile] += any;
+        }
+      }
+    }
+    job.first = block == 0;
+    job.relu = epilogue.relu && block + 1 == d.count();
+    for (int panel = panel0; panel < panel1; ++panel) {
+      const int column = panel * table.panel(), width = table.width(s.nc - column);
+      job.column = group * s.nc + column;
+      job.columns = std::min(width, s.nc - column);
+      job.b = group_weights + column * depth + (std::ptrdiff_t(tap0) * s.kc + channel0) * width;
+      job.bias = epilogue.bias == nullptr ? nullptr : epilogue.bias + job.column;
+      table.gather[table.index(width / table.lanes)](job);
+    }
+  }
+}
+
+/// The whole product. workspace: threads() slots of gather_slot_size elements.
+template <class T>
+void gather_run(const gather_shape& s, const T* in, const T* packed, T* out, const gather_epilogue<T>& epilogue, T* workspace) {
+  const std::int64_t pixels = s.pixels();
+  if (pixels == 0) return;
+  const kernel_table<T>& table = kernels<T>();
+  const depth_blocks d = cut_depth(s, block_depth(table));
+  const std::size_t slot_size = gather_slot_size<T>(s);
+  const int panels = (s.nc + table.panel() - 1) / table.panel();
+  const std::int64_t blocks = (pixels + block_pixels - 1) / block_pixels;
+  // With few pixels the output channels are shared out, too; by the sizes alone, and a sum's order does not depend on it anyway.
+  const int shares = int(std::min<std::int64_t>(panels, std::max<std::int64_t>(1, 16 / (blocks * s.groups))));
+  parallel_slots(blocks * s.groups * shares, [&](std::int64_t i, int slot) {
+    const int share = int(i % shares), group = int(i / shares % s.groups);
+    gather_block(table, s, d, i / shares / s.groups * block_pixels, group, panels * share / shares, panels * (share + 1) / shares, in, packed, out,
+                 epilogue, workspace + slot * slot_size);
+  });
+}
+
+}  // namespace rsseg::cpu

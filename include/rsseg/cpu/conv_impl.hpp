@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// Definitions of conv.hpp: which path a geometry takes. Depthwise kernels have their own loops, everything else is a gather.
+#pragma once
+#include "rsseg/cpu/conv.hpp"
+#include "rsseg/cpu/conv_backward.hpp"
+#include "rsseg/cpu/conv_gather.hpp"
+#include "rsseg/cpu/depthwise.hpp"
+
+namespace rsseg::cpu {
+
+namespace detail {
+
+template <class T>
+gather_epilogue<T> place_epilogue(const conv_epilogue<T>& e, const T* out) {
+  gather_epilogue<T> g;
+  g.bias = e.bias;
+  if (e.residual != nullptr) g.residual_offset = e.residual - out;
+  g.relu = e.act == activation::relu;
+  return g;
+}
+
+/// Calls use(shape) for every phase of the data gradient that has pixels.
+template <class Use>
+void each_phase(const conv_geometry& g, const Use& use) {
+  for (int py = 0; py < std::min(g.stride_h, g.in_h); ++py)
+    for (int px = 0; px < std::min(g.stride_w, g.in_w); ++px) use(backward_gather(g, py, px));
+}
+
+}  // namespace detail
+
+template <class T>
+std::size_t conv_packed_size(const conv_geometry& g) {
+  return depthwise_direct(g) ? std::size_t(g.weights()) : gather_packed_size<T>(forward_gather(g));
+}
+
+template <class T>
+void conv_pack(const conv_geometry& g, const T* w, T* packed) {
+  if (depthwise_direct(g)) return depthwise_pack(g, w, packed);
+  const std::ptrdiff_t kc = g.in_c_per_group(), js = std::ptrdiff_t(g.kernel_h) * g.kernel_w * kc;
+  gather_pack(forward_gather(g), w, js * g.out_c_per_group(), 1, js, std::ptrdiff_t(g.kernel_w) * kc, kc, packed);
+}
+
+template <class T>
+std::size_t conv_workspace_size(const conv_geometry& g) {
+  return depthwise_direct(g) ? 0 : sizeof(T) * std::size_t(threads()) * gather_slot_size<T>(forward_gather(g));
+}
+
+template <class T>
+void conv_forward(const conv_geometry& g, const T* x, const T* packed, T* y, const conv_epilogue<T>& epilogue, void* workspace) {
+  const gather_shape s = forward_gather(g);
+  const gather_epilogue<T> e = detail::place_epilogue(epilogue, y);
+  if (depthwise_direct(g)) return depthwise_run_all(s, g.kernel_w, x, packed, y, e);
+  gather_run(s, x, packed, y, e, static_cast<T*>(workspace));
+}
+
+template <class T>
+std::size_t conv_packed_size_backward_data(const conv_geometry& g) {
+  if (depthwise_direct(g)) return std::size_t(g.weights());
+  std::size_t size = 0;
+  detail::each_phase(g, [&](const gather_shape& s) { size += gather_packed_size<T>(s); });
+  return size;
+}
+
+template <class T>
+void conv_pack_backward_data(const conv_geometry& g, const T* w, T* packed) {
+  if (depthwise_direct(g)) return depthwise_pack(g, w, packed);
+  const std::ptrdiff_t kc = g.in_c_per_group(), ks = std::ptrdiff_t(g.kernel_h) * g.kernel_w * kc;
+  detail::each_phase(g, [&](const gather_shape& s) {
+    gather_pack(s, w, ks * g.out_c_per_group(), ks, 1, std::ptrdiff_t(g.kernel_w) * kc, kc, packed);
+    packed += gather_packed_size<T>(s);
+  });
+}
+
+template <class T>
+std::size_t conv_workspace_size_backward_data(const conv_geometry& g) {
+  if (depthwise_direct(g)) return 0;
+  std::size_t slot = 0;
+  detail::each_phase(g, [&](const gather_shape& s) { slot = std::max(slot, gather_slot_size<T>(s)); });
+  return sizeof(T) * std::size_t(threads()) * slot;
+}
+
+template <class T>
+void conv_backward_data(const conv_geometry& g, const T* dy, const T* packed, T* dx, const conv_epilogue<T>& epilogue, void* workspace) {
+  const gather_epilogue<T> e = detail::place_epilogue(epilogue, dx);
+  detail::each_phase(g, [&](const gather_shape& s) {
+    if (depthwise_direct(g)) return depthwise_run_all(s, g.kernel_w, dy, packed, dx, e);
+    gather_run(s, dy, packed, dx, e, static_cast<T*>(workspace));
+    packed += gather_packed_size<T>(s);
+  });
+}
+
+template <class T>
+std::size_t conv_workspace_size_backward_weights(const conv_geometry& g) {
+  return sizeof(T) * (depthwise_direct(g) ? depthwise_backward_weights_elements<T>(g) : backward_weights_elements<T>(g));
+}
+
+template <class T>
+void conv_backward_weights(const conv_geometry& g, const T* x, const T* dy, T* dw, void* workspace) {
+  if (depthwise_direct(g)) return depthwise_backward_weights(g, x, dy, dw, static_cast<T*>(workspace));
+  backward_weights_run(g, x, dy, dw, static_cast<T*>(workspace));
+}
+
+namespace detail {
+inline int bias_parts(std::int64_t pixels) { return int(std::min<std::int64_t>(32, (pixels + 1023) / 1024)); }
+}  // namespace detail
+
+template <class T>
+std::size_t bias_gradient_workspace_size(std::int64_t pixels, int c) {
+  return sizeof(T) * std::size_t(detail::bias_parts(pixels)) * std::size_t(c);
+}
+
+template <class T>
+void bias_gradient(std::int64_t pixels, int c, const T* dy, T* db, void* workspace) {
+  const kernel_table<T>& k = kernels<T>();
+  T* const partial = static_cast<T*>(workspace);
+  const int parts = detail::bias_parts(pixels);
+  parallel_for(parts, [&](std::int64_t i) {
+    const std::int64_t begin = pixels * i / parts, end = pixels * (i + 1) / parts;
+    k.column_sums(c, end - begin, dy + begin * c, c, nullptr, 0, partial + i * c, true);
+  });
+  for (int ch = 0; ch < c; ++ch) {
+    T s = 0;
+    for (int i = 0; i < parts; ++i) s += partial[std::ptrdiff_t(i) * c + ch];
+    db[ch] = s;
+  }
+}
+
+}  // namespace rsseg::cpu

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+// The jobs that the inner loops of the convolutions take, and the table of inner loops of each instruction set.
+// Threads and addresses are handled above (conv_gather.hpp, conv_backward.hpp), in code that needs no instruction set.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "rsseg/core/config.hpp"
+#include "rsseg/cpu/isa.hpp"
+
+namespace rsseg::cpu {
+
+inline constexpr int tile_rows = 6;          ///< pixels per register tile, all instruction sets: 6 row pointers fit the general registers
+inline constexpr int max_block_depth = 512;  ///< longest run of channels that one job may ask for (length of the row of zeros)
+inline constexpr std::ptrdiff_t no_residual = std::numeric_limits<std::ptrdiff_t>::min();
+
+/// One kernel tap of one tile: where the tile's pixels read (padding reads a row of zeros), and the tap's number within the block.
+template <class T>
+struct tap_rows {
+  const T* row[tile_rows];
+  std::ptrdiff_t tap;
+};
+
+/// tiles x tile_rows pixels, one panel of output channels, one block of taps x channels. See gather_tiles.
+template <class T>
+struct gather_job {
+  int tiles = 0, last_rows = tile_rows;          // valid pixels of the last tile
+  int len = 0;                                   // channels per tap
+  int entry_stride = 0;                          // entries per tile
+  const tap_rows<T>* entries = nullptr;          // [tile][entry_stride]
+  const int* active = nullptr;                   // [tile] entries used
+  const T* b = nullptr;                          // [tap][len][panel width]
+  T* const* out = nullptr;                       // [tile][tile_rows] output pixels
+  int column = 0, columns = 0;                   // first channel within an output pixel, valid channels
+  const T* bias = nullptr;                       // at the panel's first channel
+  std::ptrdiff_t residual_offset = no_residual;  // residual - y
+  bool first = true, relu = false;               // first block of the depth: start from bias and residual; relu is set on the last only
+};
+
+struct pixel_run {
+  std::ptrdiff_t a, b;  // offsets of the first pixel
+  std::ptrdiff_t count;
+};
+
+/// One tile of an outer-product sum over pixels. See outer_tile.
+template <class T>
+struct outer_job {
+  int runs = 0;
+  const pixel_run* run = nullptr;
+  const T* a = nullptr;  // [pixel][tile_rows]
+  const T* b = nullptr;  // [pixel][panel width]
+  std::ptrdiff_t b_step = 0;
+  int rows = tile_rows, columns = 0;
+  T* z = nullptr;
+  std::ptrdiff_t z_stride = 0;
+  bool first = true;
+};
+
+/// Neighbouring pixels of one row that share their valid taps. See depthwise_run.
+template <class T>
+struct depthwise_job {
+  int channels = 0, count = 0, taps = 0;
+  const int* tap = nullptr;                // [taps] row of w
+  const std::ptrdiff_t* offset = nullptr;  // [taps] from x
+  const T* x = nullptr;
+  const T* w = nullptr;
+  T* y = nullptr;
+  std::ptrdiff_t x_step = 0, y_step = 0;
+  const T* bias = nullptr;
+  std::ptrdiff_t residual_offset = no_residual;
+  bool relu = false;
+};
+
+/// The inner loops of one instruction set. gather[i] and outer[i] work on 1, 2, 4 vectors of columns (4 only where vectors == 4).
+template <class T>
+struct kernel_table {
+  int lanes = 1, vectors = 1;
+  void (*gather[3])(const gather_job<T>&) = {};
+  void (*outer[3])(const outer_job<T>&) = {};
+  void (*depthwise)(const depthwise_job<T>&) = nullptr;
+  void (*column_sums)(int, std::int64_t, const T*, std::ptrdiff_t, const T*, std::ptrdiff_t, T*, bool) = nullptr;
+  void (*pack_rows)(std::int64_t, const T*, std::ptrdiff_t, int, int, T*) = nullptr;
+  void (*pack_tile_rows)(std::int64_t, const T*, std::ptrdiff_t, int, T*) = nullptr;
+
+  int panel() const { return lanes * vectors; }  ///< channels of a full panel
+  /// Width of the panel that begins where `left` channels remain: whole vectors, 1, 2 or 4 of them.
+  int width(int left) const {
+    const int v = (left + lanes - 1) / lanes;
+    return lanes * (v >= 3 ? (vectors < 4 ? vectors : 4) : v < vectors ? v : vectors);
+  }
+  static int index(int vectors_used) { return vectors_used == 4 ? 2 : vectors_used - 1; }
+  /// Elements that n channels take in panels.
+  std::int64_t padded(int n) const { return std::int64_t(n / panel()) * panel() + (n % panel() ? width(n % panel()) : 0); }
+};
+
+}  // namespace rsseg::cpu
+
+#define RSSEG_ISA_NAMESPACE portable
+#define RSSEG_TARGET
+#define RSSEG_VECTOR_BYTES 16
+#define RSSEG_VECTORS 2
+#include "rsseg/cpu/conv_kernels.inc"
+#if RSSEG_X86
+#define RSSEG_ISA_NAMESPACE avx2
+#define RSSEG_TARGET __attribute__((target("avx2,fma")))
+#define RSSEG_VECTOR_BYTES 32
+#define RSSEG_VECTORS 2
+#include "rsseg/cpu/conv_kernels.inc"
+#define RSSEG_ISA_NAMESPACE avx512
+#define RSSEG_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")))
+#define RSSEG_VECTOR_BYTES 64
+#define RSSEG_VECTORS 4
+#include "rsseg/cpu/conv_kernels.inc"
+#endif
+
+namespace rsseg::cpu {
+
+/// The inner loops of the instruction set in use.
+template <class T>
+const kernel_table<T>& kernels() {
+#if RSSEG_X86
+  static const kernel_table<T> tables[3] = {portable::make_table<T>(), avx2::make_table<T>(), avx512::make_table<T>()};
+  return tables[int(current_isa())];
+#else
+  static const kernel_table<T> table = portable::make_table<T>();
+  return table;
+#endif
+}
+
+}  // namespace rsseg::cpu
