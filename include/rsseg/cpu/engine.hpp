@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT
+// Runs a graph on the CPU: plans it for an input size, binds parameters, gradients and arena, and calls one kernel per node.
+// The loop is not a template of the network: a further network in a program costs a table, not code.
+#pragma once
+#include <cstring>
+#include <memory>
+#include <new>
+#include <span>
+
+#include "rsseg/cpu/inplace.hpp"
+#include "rsseg/cpu/table.hpp"
+#include "rsseg/model/parameter_store.hpp"
+#include "rsseg/plan/memory_plan.hpp"
+
+namespace rsseg::cpu {
+
+/// Memory on cache lines, not initialised.
+class aligned_buffer {
+ public:
+  void resize(std::size_t bytes) {
+    if (bytes <= size_) return;
+    data_.reset();
+    size_ = 0;
+    data_.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t(64))));
+    size_ = bytes;
+  }
+  std::byte* data() const { return data_.get(); }
+  std::size_t size() const { return size_; }
+
+ private:
+  struct release {
+    void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t(64)); }
+  };
+  std::unique_ptr<std::byte, release> data_;
+  std::size_t size_ = 0;
+};
+
+template <class T>
+class engine {
+ public:
+  /// g: an inference or a training graph; store: the weights, by name. Gradients (training graphs) go to an array laid out like store.values().
+  engine(graph::graph g, parameter_store<T>& store) : g_(std::move(g)), store_(&store) {
+    const int n = g_.nodes.size();
+    slot_.assign(std::size_t(n), -1);
+    constant_.assign(std::size_t(n), false);
+    for (int i = 0; i < n; ++i) {
+      const graph::op kind = g_.nodes[i].kind;
+      if (kind == graph::op::parameter || kind == graph::op::buffer) {
+        slot_[std::size_t(i)] = store.find(g_.name_of(i));
+        if (slot_[std::size_t(i)] < 0) throw error("the weights have no tensor '" + std::string(g_.name_of(i)) + "'; they belong to another network");
+        constant_[std::size_t(i)] = true;
+      } else if (!training()) {  // what depends on weights only is computed once per weight change
+        bool constant = g_.nodes[i].input_count > 0;
+        for (int k = 0; k < g_.nodes[i].input_count; ++k) constant = constant && constant_[std::size_t(g_.input_of(i, k))];
+        constant_[std::size_t(i)] = constant && kind != graph::op::noise;
+      }
+    }
+    if (training()) gradients_.assign(store.values().size(), T(0));
+  }
+
+  bool training() const { return g_.loss >= 0; }
+  const graph::graph& graph() const { return g_; }
+  const memory_plan& plan() const { return plan_; }
+  /// Bytes of arena, folded and packed weights; known after plan_for.
+  std::size_t bytes() const { return plan_.arena_bytes + constants_bytes_ + prepared_bytes_; }
+  /// Gradients of the last training run, laid out like the store's values.
+  std::vector<T>& gradients() { return gradients_; }
+
+  /// Plans for these input extents (one per input node, in order). Throws usage_error for sizes the network refuses and
+  /// memory_error if more than limit_bytes (0: no limit) would be needed; nothing is allocated then.
+  void plan_for(std::span<const shape> inputs, std::size_t limit_bytes = 0) {
+    if (planned_ && std::equal(inputs.begin(), inputs.end(), planned_inputs_.begin(), planned_inputs_.end())) return;
+    planned_ = false;
+    const int n = g_.nodes.size();
+    std::vector<shape> extents{std::size_t(n)};
+    std::vector<bool> external(std::size_t(n), false);
+    std::size_t k = 0;
+    for (int i = 0; i < n; ++i) {
+      const graph::op kind = g_.nodes[i].kind;
+      if (kind == graph::op::input) {
+        if (k >= inputs.size())
+          throw usage_error("input '" + std::string(g_.name_of(i)) + "' is missing: the network has more inputs than were given");
+        if (inputs[k].c != g_.nodes[i].channels)
+          throw usage_error("input '" + std::string(g_.name_of(i)) + "': expected " + std::to_string(g_.nodes[i].channels) +
+                            " channels (bands), got " + std::to_string(inputs[k].c));
+        if (inputs[k].n < 1 || inputs[k].h < 1 || inputs[k].w < 1) throw usage_error("input '" + std::string(g_.name_of(i)) + "' is empty");
+        extents[std::size_t(i)] = inputs[k++];
+      }
+      external[std::size_t(i)] = constant_[std::size_t(i)] || kind == graph::op::input || kind == graph::op::target;
+    }
+    direct_gradient_.assign(std::size_t(n), -1);
+    for (int i = 0; i + 1 < g_.gradients.size(); i += 2) {
+      const int parameter = g_.gradients[i], grad = g_.gradients[i + 1];
+      const graph::op kind = g_.nodes[grad].kind;
+      if (g_.nodes[parameter].kind != graph::op::parameter) continue;
+      if (direct_gradient_[std::size_t(grad)] < 0 && kind != graph::op::reshape && kind != graph::op::stop_gradient && g_.nodes[grad].pass == 1) {
+        direct_gradient_[std::size_t(grad)] = slot_[std::size_t(parameter)];
+        external[std::size_t(grad)] = true;
+      }
+    }
+    plan_rules rules;
+    rules.real_bytes = sizeof(T);
+    rules.workspace = [](const graph::graph& g, int id, const shape* s) {
+      const auto f = entry_of<T>(g.nodes[id].kind);
+      return (f.workspace_bytes ? f.workspace_bytes(g, id, s) : 0);
+    };
+    rules.in_place = [](const graph::graph& g, int id, int k) { return may_run_in_place(g.nodes[id].kind, k); };
+    memory_plan plan = plan_memory(g_, extents, external, rules);
+    // Room for constants, and for packed weights: kept in inference, remade in front of each use in training.
+    std::vector<std::size_t> constant_at(std::size_t(n), 0), prepared_at(std::size_t(n), 0), prepared_size(std::size_t(n), 0);
+    std::size_t constants = 0, prepared = 0;
+    const auto aligned = [](std::size_t b) { return (b + 63) / 64 * 64; };
+    for (int i = 0; i < n; ++i) {
+      const std::size_t u = std::size_t(i);
+      if (constant_[u] && slot_[u] < 0) constant_at[u] = constants, constants += aligned(plan.entries[u].bytes);
+      const auto& entry = entry_of<T>(g_.nodes[i].kind);
+      if (!entry.prepared_bytes) continue;
+      prepared_size[u] = entry.prepared_bytes(g_, i, plan.extents.data());
+      if (training())
+        prepared = std::max(prepared, aligned(prepared_size[u]));  // one place, used again and again
+      else
+        prepared_at[u] = prepared, prepared += aligned(prepared_size[u]);
+    }
+    const std::size_t need = plan.arena_bytes + constants + prepared;
+    if (limit_bytes && need > limit_bytes) {
+      const std::string layer = plan.peak_node >= 0 ? std::string(g_.name_of(plan.peak_node)) : "";
+      throw memory_error("needs " + std::to_string(need >> 20) + " MiB, more than the " + std::to_string(limit_bytes >> 20) +
+                         " MiB allowed (fullest at layer '" + layer + "', input " + std::to_string(inputs[0].h) + "x" + std::to_string(inputs[0].w) +
+                         ", batch " + std::to_string(inputs[0].n) + "); use a smaller tile, crop or batch");
+    }
+    plan_ = std::move(plan);
+    constants_bytes_ = constants, prepared_bytes_ = prepared;
+    arena_.resize(plan_.arena_bytes);
+    constants_.resize(constants);
+    prepared_.resize(prepared);
+    prepared_at_ = std::move(prepared_at), prepared_size_ = std::move(prepared_size);
+    targets_.clear();
+    pointers_.assign(std::size_t(n), nullptr);
+    for (int i = 0; i < n; ++i) {
+      const std::size_t u = std::size_t(i);
+      const plan_entry& e = plan_.entries[u];
+      if (slot_[u] >= 0)
+        pointers_[u] = store_->data(slot_[u]);
+      else if (constant_[u])
+        pointers_[u] = constants_.data() + constant_at[u];
+      else if (direct_gradient_[u] >= 0)
+        pointers_[u] = gradients_.data() + store_->entries()[std::size_t(direct_gradient_[u])].offset;
+      else if (g_.nodes[i].kind == graph::op::target)
+        targets_.push_back({i, std::vector<std::int32_t>(std::size_t(plan_.extents[u].size()))}), pointers_[u] = targets_.back().second.data();
+      else if (e.where == storage::arena)
+        pointers_[u] = arena_.data() + e.offset;
+    }
+    for (auto& t : targets_) pointers_[std::size_t(t.first)] = t.second.data();
+    for (int i = 0; i < n; ++i)  // views of external values
+      if (plan_.entries[std::size_t(i)].alias_of >= 0 && pointers_[std::size_t(i)] == nullptr)
+        pointers_[std::size_t(i)] = pointers_[std::size_t(plan_.entries[std::size_t(i)].alias_of)];
+    planned_inputs_.assign(inputs.begin(), inputs.end());
+    prepared_version_ = 0;
+    planned_ = true;
+  }
+
+  /// Memory of input number k for the next run; the caller keeps it alive.
+  void set_input(int k, const T* data) {
+    for (int i = 0; i < g_.nodes.size(); ++i)
+      if (g_.nodes[i].kind == graph::op::input && k-- == 0) {
+        pointers_[std::size_t(i)] = const_cast<T*>(data);
+        for (int j = i + 1; j < g_.nodes.size(); ++j)
+          if (plan_.entries[std::size_t(j)].alias_of == i) pointers_[std::size_t(j)] = pointers_[std::size_t(i)];
+        return;
+      }
+  }
+  /// Class ids of every target node: (node, values); fill before a training run.
+  std::vector<std::pair<int, std::vector<std::int32_t>>>& targets() { return targets_; }
+  /// Numbers to use instead of drawn ones for a noise node; null: drawn.
+  void set_noise(int node, const T* values) { noise_.resize(std::size_t(g_.nodes.size()), nullptr), noise_[std::size_t(node)] = values; }
+
+  void run(const run_state& state) {
+    const bool fresh = !training() && prepared_version_ != store_->version();
+    call<T> c{&g_, 0, plan_.extents.data(), pointers_.data(), nullptr, nullptr, &state};
+    for (int i = 0; i < g_.nodes.size(); ++i) {
+      const std::size_t u = std::size_t(i);
+      const graph::op kind = g_.nodes[i].kind;
+      if (kind == graph::op::input || kind == graph::op::parameter || kind == graph::op::buffer || kind == graph::op::target) continue;
+      if (constant_[u] && !fresh) continue;
+      if (kind == graph::op::reshape || kind == graph::op::stop_gradient) {
+        const void* from = pointers_[std::size_t(g_.input_of(i, 0))];
+        if (from != pointers_[u]) std::memcpy(pointers_[u], from, plan_.entries[u].bytes);
+        continue;
+      }
+      if (kind == graph::op::noise && !noise_.empty() && noise_[u]) {
+        std::memcpy(pointers_[u], noise_[u], plan_.entries[u].bytes);
+        continue;
+      }
+      const auto& entry = entry_of<T>(kind);
+      c.id = i;
+      c.workspace = arena_.data() + plan_.workspaces[u];
+      c.prepared = nullptr;
+      if (entry.prepare && prepared_size_[u]) {
+        std::byte* packed = prepared_.data() + prepared_at_[u];
+        if (training() || fresh || !constant_[std::size_t(g_.input_of(i, 1))]) entry.prepare(c, packed);
+        c.prepared = packed;
+      }
+      entry.run(c);
+    }
+    if (!training()) prepared_version_ = store_->version();
+    for (int i = 0; i + 1 < g_.gradients.size(); i += 2) {  // gradients that could not be written in place
+      const int parameter = g_.gradients[i], grad = g_.gradients[i + 1];
+      if (g_.nodes[parameter].kind != graph::op::parameter) continue;
+      const int slot = slot_[std::size_t(parameter)];
+      if (direct_gradient_[std::size_t(grad)] == slot) continue;
+      std::memcpy(gradients_.data() + store_->entries()[std::size_t(slot)].offset, pointers_[std::size_t(grad)],
+                  store_->entries()[std::size_t(slot)].size * sizeof(T));
+    }
+  }
+
+  const T* value(int node) const { return static_cast<const T*>(pointers_[std::size_t(node)]); }
+  const shape& extent(int node) const { return plan_.extents[std::size_t(node)]; }
+
+ private:
+  graph::graph g_;
+  parameter_store<T>* store_;
+  std::vector<int> slot_;  // of parameters and buffers in the store
+  std::vector<bool> constant_;
+  std::vector<int> direct_gradient_;  // store entry whose gradient this node writes
+  memory_plan plan_;
+  bool planned_ = false;
+  std::vector<shape> planned_inputs_;
+  std::vector<void*> pointers_;
+  std::vector<std::pair<int, std::vector<std::int32_t>>> targets_;
+  std::vector<const T*> noise_;
+  std::vector<T> gradients_;
+  aligned_buffer arena_, constants_, prepared_;
+  std::vector<std::size_t> prepared_at_, prepared_size_;
+  std::size_t constants_bytes_ = 0, prepared_bytes_ = 0;
+  std::uint64_t prepared_version_ = 0;
+};
+
+}  // namespace rsseg::cpu

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+// A network is a type with `static constexpr void build(builder&)` that declares inputs and outputs; Network makes one of a
+// layer. What is known about it at compile time: parameter_count, output_of, macs_of, receptive_field_of, live_bytes_of,
+// graph_of. All of them can stand in a static_assert.
+#pragma once
+#include "rsseg/graph/facts.hpp"
+#include "rsseg/graph/training.hpp"
+#include "rsseg/layers/combinators.hpp"
+
+namespace rsseg {
+
+/// A network with one input "x" of the data's bands and one output "logits", both tapped ("input").
+template <class Body, int Bands = from_data>
+struct Network {
+  static constexpr void build(builder& b) {
+    const value x = b.input("x", Bands);
+    b.set_tap("input", x);
+    b.output("logits", Body::build(b, x), 1);
+  }
+};
+
+template <class N>
+concept NetworkType = requires(builder& b) {
+  N::build(b);
+};
+
+/// Net with another number of input bands than 3.
+template <int Bands, NetworkType Net>
+struct WithBands {
+  static constexpr int bands = Bands;
+  static constexpr void build(builder& b) { Net::build(b); }
+};
+
+namespace detail {
+template <class Net>
+constexpr build_options options_of(bool training) {
+  build_options o;
+  o.training = training;
+  if constexpr (requires { Net::bands; }) o.bands = Net::bands;
+  return o;
+}
+/// Lowers Net; strict: a wrong composition stops the compiler at the layer that made it.
+template <class Net>
+constexpr graph::graph lower(bool training, bool strict) {
+  builder b(options_of<Net>(training), strict);
+  Net::build(b);
+  return static_cast<graph::graph&&>(b.g);
+}
+}  // namespace detail
+
+/// A wrong composition shows here with its numbers: what, node, expected, given.
+template <graph::fault What, int Node, int Expected, int Given>
+struct GRAPH_ERROR {
+  static constexpr bool ok = What == graph::fault::none;
+};
+
+namespace detail {
+template <class Net>
+inline constexpr graph::graph_error composition_error = lower<Net>(false, false).error;
+}
+
+/// True if Net is well composed; fails to compile with the numbers, and with the layer, if not.
+template <NetworkType Net>
+constexpr bool well_composed() {
+  constexpr graph::graph_error e = detail::composition_error<Net>;
+  static_assert(GRAPH_ERROR<e.what, e.node, e.expected, e.given>::ok, "the network is not well composed; GRAPH_ERROR<what, node, expected, given>");
+  if constexpr (e.what != graph::fault::none) {
+    constexpr int nodes = detail::lower<Net>(false, true).nodes.size();  // names the layer
+    return nodes > 0;
+  }
+  return true;
+}
+
+/// Number of trained values.
+template <NetworkType Net>
+inline constexpr std::int64_t parameter_count = graph::parameter_count(detail::lower<Net>(true, true));
+
+/// Extent of output number `which` for an input of extent `in` (all inputs, if there are several: give each).
+template <NetworkType Net, class... Shapes>
+constexpr shape output_of(shape in, Shapes... more) {
+  const shape all[] = {in, more...};
+  return graph::output_extent(detail::lower<Net>(false, true), all, 1 + int(sizeof...(more)), 0);
+}
+/// Multiply-adds of one inference.
+template <NetworkType Net, class... Shapes>
+constexpr std::int64_t macs_of(shape in, Shapes... more) {
+  const shape all[] = {in, more...};
+  return graph::total_macs(detail::lower<Net>(false, true), all, 1 + int(sizeof...(more)));
+}
+/// Extent of the input region that one output pixel sees, in pixels, for an input of extent `in`.
+template <NetworkType Net, class... Shapes>
+constexpr graph::receptive_field receptive_field_of(shape in, Shapes... more) {
+  const shape all[] = {in, more...};
+  return graph::receptive_field_of(detail::lower<Net>(false, true), all, 1 + int(sizeof...(more)));
+}
+/// Largest sum of values alive at once during one inference, in bytes of float: a lower bound of the arena.
+template <NetworkType Net, class... Shapes>
+constexpr std::int64_t live_bytes_of(shape in, Shapes... more) {
+  const shape all[] = {in, more...};
+  return graph::live_bytes(detail::lower<Net>(false, true), all, 1 + int(sizeof...(more)), 4);
+}
+
+}  // namespace rsseg

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// All networks by name. A new network: include its header and add its array here.
+#pragma once
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "rsseg/core/error.hpp"
+#include "rsseg/nets/entry.hpp"
+// networks (alphabetical)
+
+namespace rsseg {
+
+inline std::span<const std::span<const network_entry>> network_families() {
+  static const std::span<const network_entry> families[] = {
+      // families (alphabetical)
+      std::span<const network_entry>{},
+  };
+  return families;
+}
+
+/// Calls f(entry) for every network.
+template <class F>
+void for_each_network(const F& f) {
+  for (const auto& family : network_families())
+    for (const network_entry& e : family) f(e);
+}
+
+inline const network_entry* find_network(std::string_view name) {
+  const network_entry* found = nullptr;
+  for_each_network([&](const network_entry& e) {
+    if (name == e.name) found = &e;
+  });
+  return found;
+}
+
+/// The network of that name; a usage_error that suggests the nearest names otherwise.
+inline const network_entry& network_named(std::string_view name) {
+  if (const network_entry* e = find_network(name)) return *e;
+  std::string near;
+  for_each_network([&](const network_entry& e) {
+    const std::string_view n = e.name;
+    if (name.size() >= 2 && (n.find(name.substr(0, 4)) != n.npos || name.find(n.substr(0, 4)) != name.npos))
+      near += (near.empty() ? "" : ", ") + std::string(n);
+  });
+  throw usage_error("unknown network '" + std::string(name) + "'" + (near.empty() ? "" : "; near: " + near) + "; `rsseg list` shows all");
+}
+
+}  // namespace rsseg

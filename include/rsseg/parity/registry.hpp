@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+// Which build function answers a parity manifest: by its fields `system` and `variant`. Networks that a user can train are in nets/;
+// heads and single blocks that exist for comparison only are in parity/*.hpp. A new one: include its header, add its array.
+#pragma once
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "rsseg/parity/case.hpp"
+// cases (alphabetical)
+
+namespace rsseg {
+
+inline std::span<const std::span<const parity_case>> parity_families() {
+  static const std::span<const parity_case> families[] = {
+      // families (alphabetical)
+      std::span<const parity_case>{},
+  };
+  return families;
+}
+
+inline const parity_case* find_parity_case(std::string_view system, std::string_view variant) {
+  for (const auto& family : parity_families())
+    for (const parity_case& c : family)
+      if (system == c.system && variant == c.variant) return &c;
+  return nullptr;
+}
+
+}  // namespace rsseg

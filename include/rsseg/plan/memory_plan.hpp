@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+// Where every value of a graph lives, for one input size: one arena, offsets by lifetime, in-place operators and reshapes sharing
+// their input's storage. Made once per size at run time (DESIGN: planning in constexpr costs the compiler too much).
+// Offsets: greedy by size over overlapping lifetimes (Pisarchyk and Lee, "Efficient memory management for deep neural net
+// inference", 2020, "greedy by size").
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "rsseg/core/error.hpp"
+#include "rsseg/graph/infer.hpp"
+
+namespace rsseg {
+
+/// Text of a graph error with the layer's name, for exceptions and messages.
+inline std::string describe_error(const graph::graph& g, const graph::graph_error& e) {
+  std::string where = "node " + std::to_string(e.node);
+  if (e.node >= 0 && e.node < g.nodes.size() && g.nodes[e.node].name_length > 0) where = "layer '" + std::string(g.name_of(e.node)) + "'";
+  const std::string expected = std::to_string(e.expected), given = std::to_string(e.given);
+  switch (e.what) {
+    case graph::fault::channels_differ:
+      return where + ": channel counts differ: expected " + expected + ", got " + given;
+    case graph::fault::extents_differ:
+      return where + ": sizes differ: expected " + expected + ", got " + given;
+    case graph::fault::not_divisible:
+      return where + ": " + given + " is not a multiple of " + expected;
+    case graph::fault::kernel_larger_than_input:
+      return where + ": window of " + expected + " pixels on an input of " + given + "; use a larger image or tile";
+    case graph::fault::unknown_channels:
+      return where + ": the number of input channels is not known here";
+    case graph::fault::unknown_name:
+      return where + ": no value of that name";
+    case graph::fault::input_size_not_allowed:
+      return where + ": the input size leads to an extent of " + given + " (at least " + expected + " needed); use a larger image or tile";
+    default:
+      return where + ": option out of range: limit " + expected + ", got " + given;
+  }
+}
+
+enum class storage : unsigned char { none, arena, external };
+
+struct plan_entry {
+  storage where = storage::none;
+  std::size_t offset = 0;  // in the arena, bytes
+  std::size_t bytes = 0;
+  int alias_of = -1;        // shares the storage of this node (already resolved to the owner)
+  int first = 0, last = 0;  // steps at which the storage is in use
+};
+
+/// What the planner must know about an operator of a backend.
+struct plan_rules {
+  /// Bytes of scratch memory while node `id` runs.
+  std::size_t (*workspace)(const graph::graph&, int id, const shape* extents) = nullptr;
+  /// The result may take the storage of input k.
+  bool (*in_place)(const graph::graph&, int id, int k) = nullptr;
+  std::size_t real_bytes = 4;
+  std::size_t alignment = 64;
+};
+
+struct memory_plan {
+  std::vector<shape> extents;
+  std::vector<plan_entry> entries;
+  std::size_t arena_bytes = 0;          // values and workspace together
+  std::vector<std::size_t> workspaces;  // offset of each node's scratch memory
+  int peak_node = -1;                   // where the arena is fullest
+};
+
+/// Plans g for the given extents (inputs set, others inferred here). `external[id]`: the node's storage is given by the caller.
+inline memory_plan plan_memory(const graph::graph& g, const std::vector<shape>& input_extents, const std::vector<bool>& external,
+                               const plan_rules& rules) {
+  memory_plan p;
+  const int n = g.nodes.size();
+  p.extents = input_extents;
+  p.extents.resize(std::size_t(n));
+  if (const graph::graph_error e = graph::infer(g, p.extents.data()); e.what != graph::fault::none) throw usage_error(describe_error(g, e));
+  p.entries.resize(std::size_t(n));
+
+  std::vector<int> last(std::size_t(n), -1);
+  for (int i = 0; i < n; ++i)
+    for (int k = 0; k < g.nodes[i].input_count; ++k) last[std::size_t(g.input_of(i, k))] = i;
+  for (const graph::output& o : g.outputs) last[std::size_t(o.node)] = n;
+  for (int r : g.roots) last[std::size_t(r)] = n;
+  if (g.loss >= 0) last[std::size_t(g.loss)] = n;
+
+  auto bytes_of = [&](int id) {
+    const std::size_t each = g.nodes[id].type == graph::data_type::index ? 4 : rules.real_bytes;
+    return std::size_t(p.extents[std::size_t(id)].size()) * each;
+  };
+  std::vector<int> owner(static_cast<std::size_t>(n));
+  std::vector<int> owner_last(std::size_t(n), -1);
+  for (int i = 0; i < n; ++i) {
+    plan_entry& e = p.entries[std::size_t(i)];
+    owner[std::size_t(i)] = i;
+    e.bytes = bytes_of(i);
+    e.first = i;
+    if (external[std::size_t(i)]) {
+      e.where = storage::external;
+      continue;
+    }
+    if (e.bytes == 0) continue;
+    e.where = storage::arena;
+    // Reshapes and stop_gradient are the same memory; in-place operators may be, if nobody reads the input afterwards.
+    for (int k = 0; k < g.nodes[i].input_count; ++k) {
+      const int in = g.input_of(i, k), own = owner[std::size_t(in)];
+      const bool view = k == 0 && (g.nodes[i].kind == graph::op::reshape || g.nodes[i].kind == graph::op::stop_gradient);
+      if (bytes_of(in) != e.bytes || p.entries[std::size_t(own)].where == storage::none) continue;
+      if (view) {
+        owner[std::size_t(i)] = own;
+        break;
+      }
+      if (p.entries[std::size_t(own)].where != storage::arena || !rules.in_place(g, i, k)) continue;
+      bool dies = owner_last[std::size_t(own)] <= i && last[std::size_t(in)] == i;
+      for (int j = 0; j < g.nodes[i].input_count; ++j)  // another input in the same storage would be overwritten
+        if (j != k && owner[std::size_t(g.input_of(i, j))] == own) dies = false;
+      if (dies) {
+        owner[std::size_t(i)] = own;
+        break;
+      }
+    }
+    const int own = owner[std::size_t(i)];
+    owner_last[std::size_t(own)] = std::max({owner_last[std::size_t(own)], last[std::size_t(i)], i});
+    if (own != i) e.alias_of = own;
+  }
+  // A view of an external value is external; lifetimes of owners.
+  struct block {
+    int id;
+    std::size_t bytes;
+    int first, last;
+  };
+  std::vector<block> blocks;
+  for (int i = 0; i < n; ++i) {
+    plan_entry& e = p.entries[std::size_t(i)];
+    if (e.alias_of >= 0) e.where = p.entries[std::size_t(e.alias_of)].where;
+    if (e.where != storage::arena || e.alias_of >= 0) continue;
+    e.last = std::min(owner_last[std::size_t(i)], n);
+    blocks.push_back({i, (e.bytes + rules.alignment - 1) / rules.alignment * rules.alignment, i, e.last});
+  }
+  // Workspace: a block that lives while its node runs.
+  for (int i = 0; i < n; ++i) {
+    const std::size_t need = rules.workspace ? rules.workspace(g, i, p.extents.data()) : 0;
+    if (need) blocks.push_back({~i, (need + rules.alignment - 1) / rules.alignment * rules.alignment, i, i});
+  }
+  std::stable_sort(blocks.begin(), blocks.end(), [](const block& a, const block& b) { return a.bytes > b.bytes; });
+  struct placed {
+    std::size_t begin, end;
+    int first, last;
+  };
+  std::vector<placed> done;
+  std::vector<std::pair<std::size_t, std::size_t>> busy;
+  std::vector<std::size_t> workspace_at(std::size_t(n), 0);
+  for (const block& b : blocks) {
+    busy.clear();
+    for (const placed& d : done)
+      if (d.first <= b.last && b.first <= d.last) busy.push_back({d.begin, d.end});
+    std::sort(busy.begin(), busy.end());
+    std::size_t at = 0;
+    for (const auto& [begin, end] : busy) {
+      if (at + b.bytes <= begin) break;
+      at = std::max(at, end);
+    }
+    done.push_back({at, at + b.bytes, b.first, b.last});
+    if (at + b.bytes > p.arena_bytes) p.arena_bytes = at + b.bytes, p.peak_node = b.id < 0 ? ~b.id : b.id;
+    if (b.id < 0)
+      workspace_at[std::size_t(~b.id)] = at;
+    else
+      p.entries[std::size_t(b.id)].offset = at;
+  }
+  p.workspaces = std::move(workspace_at);
+  for (int i = 0; i < n; ++i)
+    if (p.entries[std::size_t(i)].alias_of >= 0) p.entries[std::size_t(i)].offset = p.entries[std::size_t(p.entries[std::size_t(i)].alias_of)].offset;
+  return p;
+}
+
+}  // namespace rsseg
