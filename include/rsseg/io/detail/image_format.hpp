@@ -117,11 +117,12 @@ inline file_facts walk_jpeg(const std::uint8_t* p, std::size_t bytes, bool heade
       if (facts.info.width == 0 || facts.info.height == 0) throw std::string("is corrupt: impossible header");
       if (header_only) return facts;
     }
-    if (marker == 0xC4) {  // stb_image 2.27 writes past its tables when one says it has more than 256 codes
+    if (marker == 0xC4) {  // stb_image 2.27 leaves its tables when one has more than 256 codes, or 256 short ones
       for (std::size_t table = at + 2; table < at + length;) {
-        std::size_t codes = 0;
-        for (std::size_t i = 1; i <= 16 && table + i < at + length; ++i) codes += p[table + i];
-        if (codes > 256) throw std::string("is corrupt: impossible code table: copy it again");
+        std::size_t codes = 0, brief = 0;
+        if (table + 17 > at + length) throw std::string("is corrupt: code table cut short: copy it again");
+        for (std::size_t i = 1; i <= 16; ++i) codes += p[table + i], brief += i <= 9 ? p[table + i] : 0;
+        if (codes > 256 || brief > 255) throw std::string("is corrupt: impossible code table: copy it again");
         table += 17 + codes;
       }
     }
