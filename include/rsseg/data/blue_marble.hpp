@@ -16,13 +16,14 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "rsseg/core/error.hpp"
 #include "rsseg/data/classes.hpp"
+#include "rsseg/io/atomic_file.hpp"
+#include "rsseg/io/raster.hpp"
 
 namespace rsseg::data {
 
@@ -59,13 +60,21 @@ class gdal_file {
   GDALDatasetH h_;
 };
 
+/// GDAL's warnings go nowhere while one of these lives; its errors are still returned.
+struct quiet_gdal {
+  quiet_gdal() { CPLPushErrorHandler(CPLQuietErrorHandler); }
+  ~quiet_gdal() { CPLPopErrorHandler(); }
+  quiet_gdal(const quiet_gdal&) = delete;
+  quiet_gdal& operator=(const quiet_gdal&) = delete;
+};
+
 /// Burns `value` into grid wherever the centre of a pixel lies in a polygon of the file.
 inline void burn_polygons(const std::filesystem::path& file, GDALDatasetH grid, double value) {
   const gdal_file vector(GDALOpenEx(file.c_str(), GDAL_OF_VECTOR | GDAL_OF_READONLY, nullptr, nullptr, nullptr));
   if (!vector) throw input_error(file.string() + ": cannot be opened as a shapefile; install the package python-cartopy-data");
-  CPLSetThreadLocalConfigOption("OGR_GEOMETRY_ACCEPT_UNCLOSED_RING", "YES");  // the crude file has some: accepted without a warning each
   OGRLayerH layer = GDALDatasetGetLayer(vector.get(), 0);
   OGR_L_ResetReading(layer);
+  const quiet_gdal silence;  // the crude file has three unclosed rings, which GDAL reports and accepts
   int burnt = 0, band = 1;
   while (OGRFeatureH feature = OGR_L_GetNextFeature(layer)) {
     OGRGeometryH shape = OGR_F_GetGeometryRef(feature);
@@ -82,31 +91,25 @@ inline void burn_polygons(const std::filesystem::path& file, GDALDatasetH grid, 
   if (burnt == 0) throw input_error(file.string() + ": holds no polygons");
 }
 
-/// Writes (h,w,bands) bytes as a deflated GeoTIFF in EPSG:4326, whole or not at all.
+/// Writes (h,w,bands) bytes as a GeoTIFF in EPSG:4326, whole or not at all; with a legend as ids in its colours.
 inline void write_geotiff(const std::filesystem::path& file, const std::vector<std::uint8_t>& v, int height, int width, int bands, double west,
                           double north, double degrees, const class_table* legend) {
-  const std::filesystem::path part = file.string() + ".part";
-  const char* const options[] = {"COMPRESS=DEFLATE", "TILED=YES", bands == 3 ? "PHOTOMETRIC=RGB" : "PHOTOMETRIC=MINISBLACK", nullptr};
-  GDALDatasetH out = GDALCreate(GDALGetDriverByName("GTiff"), part.c_str(), width, height, bands, GDT_Byte, const_cast<char**>(options));
-  if (!out) throw output_error(file.string() + ": cannot be written (" + CPLGetLastErrorMsg() + ")");
-  double transform[6] = {west, degrees, 0, north, 0, -degrees};
-  GDALSetGeoTransform(out, transform);
+  io::raster_info info;
+  info.width = width, info.height = height, info.bands = bands;
+  info.geotransform = {west, degrees, 0, north, 0, -degrees};
   OGRSpatialReferenceH earth = OSRNewSpatialReference(nullptr);
-  OSRImportFromEPSG(earth, 4326);
-  GDALSetSpatialRef(out, earth);
+  char* wkt = nullptr;
+  if (OSRImportFromEPSG(earth, 4326) == OGRERR_NONE && OSRExportToWkt(earth, &wkt) == OGRERR_NONE) info.projection = wkt;
+  CPLFree(wkt);
   OSRDestroySpatialReference(earth);
-  if (legend) GDALSetRasterNoDataValue(GDALGetRasterBand(out, 1), legend->ignore_id);
-  const CPLErr wrote = GDALDatasetRasterIO(out, GF_Write, 0, 0, width, height, const_cast<std::uint8_t*>(v.data()), width, height, GDT_Byte, bands,
-                                           nullptr, bands, bands * width, 1);
-  CPLErrorReset();
-  GDALClose(out);
-  std::error_code failed;
-  if (wrote != CE_None || CPLGetLastErrorType() >= CE_Failure) {
-    std::filesystem::remove(part, failed);
-    throw output_error(file.string() + ": writing failed (" + CPLGetLastErrorMsg() + "); is the disk full?");
+  if (info.projection.empty()) throw input_error("EPSG:4326 is unknown to PROJ; install the package proj-data");
+  if (legend) {
+    info.nodata = legend->ignore_id;
+    for (const colour& c : legend->palette) info.colors.push_back({c[0], c[1], c[2]});
   }
-  std::filesystem::rename(part, file, failed);
-  if (failed) throw output_error(file.string() + ": cannot be put in place (" + failed.message() + ")");
+  const auto sink = io::create_raster(file.string(), info);
+  sink->write_rows(0, height, v.data());
+  sink->close();
 }
 
 }  // namespace detail
@@ -173,13 +176,9 @@ inline void prepare_blue_marble(const blue_marble& from, const std::filesystem::
     const double west = -180 + part.left * degrees;
     detail::write_geotiff(out / (name + ".tif"), cut(rgb, 3), height, part.columns, 3, west, 90, degrees, nullptr);
     detail::write_geotiff(out / (name + "_mask.tif"), cut(ids, 1), height, part.columns, 1, west, 90, degrees, &classes);
-    std::ofstream list(out / (name + ".txt"));
-    list << "# image mask\n" << name << ".tif " << name << "_mask.tif\n";
-    if (!list.flush()) throw output_error((out / (name + ".txt")).string() + ": cannot be written; is the disk full?");
+    io::write_file((out / (name + ".txt")).string(), "# image mask\n" + name + ".tif " + name + "_mask.tif\n");
   }
-  std::ofstream legend(out / "classes.json");
-  legend << classes_json(classes);
-  if (!legend.flush()) throw output_error((out / "classes.json").string() + ": cannot be written; is the disk full?");
+  io::write_file((out / "classes.json").string(), classes_json(classes));  // last: its presence says that all is there
 }
 
 }  // namespace rsseg::data

@@ -68,22 +68,36 @@ class file_dataset final : public dataset {
       throw input_error(p.image.string() + ": " + std::to_string(s->image.bands) + " band(s), but the data set has " + std::to_string(bands_) +
                         "; all images of one set need the same bands");
     s->labels = load_mask_of_size(p, s->image.height, s->image.width);
+    if (s->image.nodata) ignore_nodata(s->image, s->labels);
     return s;
   }
   mask load_mask(std::size_t i) const override {
     const file_pair& p = pairs_.at(i);
     if (p.mask.empty()) return load(i)->labels;
-    return decode_mask(read_mask_pixels(p.mask), coding_, classes_, p.mask.string());
+    return decode_mask(read_mask_pixels(p.mask, coding_.how), coding_, classes_, p.mask.string());
   }
 
  private:
+  /// Pixels without data are not learnt from, whatever the mask says.
+  void ignore_nodata(const pixels& image, mask& labels) const {
+    const std::size_t bands = std::size_t(image.bands);
+    std::visit(
+        [&](const auto& v) {
+          for (std::size_t i = 0; i < labels.ids.size(); ++i) {
+            bool empty = true;
+            for (std::size_t b = 0; b < bands && empty; ++b) empty = float(v[i * bands + b]) == *image.nodata;
+            if (empty) labels.ids[i] = std::uint8_t(classes_.ignore_id);
+          }
+        },
+        image.values);
+  }
   mask load_mask_of_size(const file_pair& p, int height, int width) const {
     if (p.mask.empty()) {
       mask none{height, width, {}};
       none.ids.assign(std::size_t(height) * std::size_t(width), std::uint8_t(classes_.ignore_id));
       return none;
     }
-    mask m = decode_mask(read_mask_pixels(p.mask), coding_, classes_, p.mask.string());
+    mask m = decode_mask(read_mask_pixels(p.mask, coding_.how), coding_, classes_, p.mask.string());
     if (m.height != height || m.width != width)
       throw input_error(p.mask.string() + ": mask is " + std::to_string(m.width) + "x" + std::to_string(m.height) + " pixels, but its image " +
                         p.image.string() + " is " + std::to_string(width) + "x" + std::to_string(height) +

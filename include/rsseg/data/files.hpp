@@ -1,60 +1,90 @@
 // SPDX-License-Identifier: MIT
-// Files to pixels, for data sets: any format that io/ reads. The one place where data/ touches io/.
+// Files to pixels, for data sets: PNG and JPEG through stb_image, anything else through GDAL. The one place where data/ touches io/.
 #pragma once
-#include <cpl_error.h>
-#include <gdal.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdint>
 #include <filesystem>
-#include <mutex>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "rsseg/core/error.hpp"
+#include "rsseg/data/mask_coding.hpp"
 #include "rsseg/data/pixels.hpp"
+#include "rsseg/io/image.hpp"
+#include "rsseg/io/raster.hpp"
 
 namespace rsseg::data {
 
-inline GDALDatasetH tmp_open(const std::filesystem::path& f) {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    GDALAllRegister();
-    CPLPushErrorHandler(CPLQuietErrorHandler);
-  });
-  std::error_code e;
-  if (!std::filesystem::exists(f, e)) throw input_error(f.string() + ": does not exist");
-  GDALDatasetH d = GDALOpen(f.string().c_str(), GA_ReadOnly);
-  if (!d) throw input_error(f.string() + ": not an image that can be read");
-  return d;
+namespace detail {
+
+/// PNG and JPEG by their name; the reader checks the content.
+inline bool is_picture(const std::filesystem::path& file) {
+  std::string e = file.extension().string();
+  for (char& c : e) c = char(std::tolower(static_cast<unsigned char>(c)));
+  return e == ".png" || e == ".jpg" || e == ".jpeg";
 }
-inline pixels read_pixels(const std::filesystem::path& f) {
-  GDALDatasetH d = tmp_open(f);
-  pixels p{GDALGetRasterYSize(d), GDALGetRasterXSize(d), GDALGetRasterCount(d), {}};
-  const auto type = GDALGetRasterDataType(GDALGetRasterBand(d, 1));
-  const auto take = [&](auto zero, GDALDataType t) {
-    using T = decltype(zero);
-    std::vector<T> v(p.count());
-    const int s = int(sizeof(T));
-    const auto rc = GDALDatasetRasterIO(d, GF_Read, 0, 0, p.width, p.height, v.data(), p.width, p.height, t, p.bands, nullptr, s * p.bands,
-                                        s * p.bands * p.width, s);
-    GDALClose(d);
-    if (rc != CE_None) throw input_error(f.string() + ": truncated or corrupt");
-    p.values = std::move(v);
-  };
-  if (type == GDT_Byte)
-    take(std::uint8_t{}, GDT_Byte);
-  else if (type == GDT_UInt16)
-    take(std::uint16_t{}, GDT_UInt16);
-  else
-    take(float{}, GDT_Float32);
+
+template <class T>
+pixels from_image(io::image<T> picture) {
+  pixels p{picture.height, picture.width, picture.channels, {}, std::nullopt};
+  p.values = std::move(picture.data);
   return p;
 }
-inline pixels read_mask_pixels(const std::filesystem::path& f) { return read_pixels(f); }
-inline int image_bands(const std::filesystem::path& f) {
-  GDALDatasetH d = tmp_open(f);
-  const int n = GDALGetRasterCount(d);
-  GDALClose(d);
-  return n;
+
+/// Whole raster in its own type (16-bit signed and wider as float), read by bands of rows so that no second copy in float is needed.
+inline pixels read_raster_pixels(const std::filesystem::path& file) {
+  const auto source = io::open_raster(file.string());
+  const io::raster_info& info = source->info();
+  pixels p{info.height, info.width, info.bands, {}, std::nullopt};
+  if (info.nodata) p.nodata = float(*info.nodata);
+  const std::size_t row = std::size_t(info.width) * std::size_t(info.bands);
+  const int step = int(std::clamp<std::size_t>((std::size_t(1) << 22) / std::max<std::size_t>(row, 1), 1, std::size_t(std::max(info.height, 1))));
+  const auto take = [&](auto zero) {
+    using T = decltype(zero);
+    std::vector<T> values(p.count());
+    std::vector<float> window(row * std::size_t(step));
+    for (int y = 0; y < info.height; y += step) {
+      const int rows = std::min(step, info.height - y);
+      source->read_window(0, y, info.width, rows, window.data());
+      const std::size_t first = row * std::size_t(y);
+      for (std::size_t i = 0; i < row * std::size_t(rows); ++i) values[first + i] = T(window[i]);
+    }
+    p.values = std::move(values);
+  };
+  if (info.type == io::sample_type::u8)
+    take(std::uint8_t{});
+  else if (info.type == io::sample_type::u16)
+    take(std::uint16_t{});
+  else
+    take(float{});
+  return p;
+}
+
+}  // namespace detail
+
+/// An image with its bands as stored (palettes become colours). Throws input_error naming the file.
+inline pixels read_pixels(const std::filesystem::path& file) {
+  if (!detail::is_picture(file)) return detail::read_raster_pixels(file);
+  if (io::probe_image(file.string()).bits == 16) return detail::from_image(io::read_image16(file.string()));
+  return detail::from_image(io::read_image(file.string()));
+}
+
+/// A mask file before its values are given a meaning: one band of stored values (palette indices), or three of colours.
+inline pixels read_mask_pixels(const std::filesystem::path& file, mask_coding::kind kind) {
+  if (!detail::is_picture(file)) return detail::read_raster_pixels(file);
+  if (kind == mask_coding::kind::colours) return detail::from_image(io::read_image(file.string(), 3));
+  return detail::from_image(io::read_class_ids(file.string()));
+}
+
+/// Bands of an image file, from its header.
+inline int image_bands(const std::filesystem::path& file) {
+  if (!detail::is_picture(file)) return io::probe_raster(file.string()).bands;
+  const io::image_info info = io::probe_image(file.string());
+  return info.palette ? 3 : info.channels;
 }
 
 /// Takes the last band away (alpha).

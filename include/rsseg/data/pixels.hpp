@@ -4,6 +4,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -14,6 +15,7 @@ namespace rsseg::data {
 struct pixels {
   int height = 0, width = 0, bands = 0;
   std::variant<std::vector<std::uint8_t>, std::vector<std::uint16_t>, std::vector<float>> values;
+  std::optional<float> nodata;  ///< a pixel whose bands all hold this value (or NaN) is not learnt from
 
   std::size_t count() const { return std::size_t(height) * std::size_t(width) * std::size_t(bands); }
   /// Bytes of one sample: 1, 2 or 4.
