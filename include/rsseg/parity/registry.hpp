@@ -8,12 +8,14 @@
 
 #include "rsseg/parity/case.hpp"
 // cases (alphabetical)
+#include "rsseg/parity/backbones.hpp"
 
 namespace rsseg {
 
 inline std::span<const std::span<const parity_case>> parity_families() {
   static const std::span<const parity_case> families[] = {
       // families (alphabetical)
+      parity::backbones_parity,
       std::span<const parity_case>{},
   };
   return families;
