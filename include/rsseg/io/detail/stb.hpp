@@ -30,6 +30,9 @@
 #pragma push_macro("STBIDEF")
 #pragma push_macro("STBIWDEF")
 #pragma push_macro("STBI_ASSERT")
+#pragma push_macro("STBI_MALLOC")
+#pragma push_macro("STBI_REALLOC")
+#pragma push_macro("STBI_FREE")
 #pragma push_macro("STBI_NO_STDIO")
 #pragma push_macro("STBI_ONLY_PNG")
 #pragma push_macro("STBI_ONLY_JPEG")
@@ -42,6 +45,9 @@
 #undef STBIDEF
 #undef STBIWDEF
 #undef STBI_ASSERT
+#undef STBI_MALLOC
+#undef STBI_REALLOC
+#undef STBI_FREE
 #undef STBI_NO_STDIO
 #undef STBI_ONLY_PNG
 #undef STBI_ONLY_JPEG
@@ -51,6 +57,10 @@
 #undef STB_IMAGE_WRITE_IMPLEMENTATION
 // A broken file must end in an error, not in abort(); what stb had allocated then is lost.
 #define STBI_ASSERT(condition) ((condition) ? void() : throw std::runtime_error("inconsistent data"))
+// A JPEG may use tables it never defined: they must be zero, not what the heap held.
+#define STBI_MALLOC(bytes) calloc(1, bytes)
+#define STBI_REALLOC(block, bytes) realloc(block, bytes)
+#define STBI_FREE(block) free(block)
 #define STBI_NO_STDIO
 #define STBI_ONLY_PNG
 #define STBI_ONLY_JPEG
@@ -72,6 +82,9 @@ namespace rsseg::io::detail::stb {
 #pragma pop_macro("STBIDEF")
 #pragma pop_macro("STBIWDEF")
 #pragma pop_macro("STBI_ASSERT")
+#pragma pop_macro("STBI_MALLOC")
+#pragma pop_macro("STBI_REALLOC")
+#pragma pop_macro("STBI_FREE")
 #pragma pop_macro("STBI_NO_STDIO")
 #pragma pop_macro("STBI_ONLY_PNG")
 #pragma pop_macro("STBI_ONLY_JPEG")
