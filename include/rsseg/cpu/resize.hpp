@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+// Resizing and its adjoint (graph/ops/resize.hpp gives the sampling rules). Positions are computed once per axis into tables in the
+// workspace, in double precision. The adjoint is a gather: every input pixel adds up the outputs that read it, in order, so that threads
+// never meet; since positions grow with the output index, those outputs are one interval per axis.
+#pragma once
+#include <cmath>
+
+#include "rsseg/cpu/call.hpp"
+#include "rsseg/cpu/loops.hpp"
+#include "rsseg/graph/ops/resize.hpp"
+
+namespace rsseg::cpu {
+
+namespace detail {
+/// Output i reads (1 - f) * in[low] + f * in[high].
+struct sample {
+  int low, high;
+  double f;
+};
+/// Outputs [first, last) that read an input position.
+struct readers {
+  int first, last;
+};
+
+/// Position that output i of an axis reads.
+inline sample sample_at(const graph::attributes& a, int i, int in, int out) {
+  if (graph::interpolation(a.mode) == graph::interpolation::nearest) {
+    std::int64_t low = a.alpha > 0 ? std::int64_t(double(i) * a.alpha) : std::int64_t(i) * in / out;
+    if (low > in - 1) low = in - 1;
+    return {int(low), int(low), 0};
+  }
+  double at;
+  if (a.flag)
+    at = out > 1 ? double(i) * (in - 1) / (out - 1) : 0;
+  else
+    at = (i + 0.5) * (a.alpha > 0 ? a.alpha : double(in) / out) - 0.5;
+  if (at < 0) at = 0;
+  int low = int(at);
+  if (low > in - 1) low = in - 1;
+  const int high = low + 1 < in ? low + 1 : low;
+  return {low, high, high > low ? at - low : 0};
+}
+inline void fill_samples(const graph::attributes& a, int in, int out, sample* table) {
+  for (int i = 0; i < out; ++i) table[i] = sample_at(a, i, in, out);
+}
+inline void fill_readers(const sample* table, int in, int out, readers* r) {
+  for (int i = 0; i < in; ++i) r[i] = {out, 0};
+  for (int i = 0; i < out; ++i)
+    for (int at : {table[i].low, table[i].high}) {
+      if (i < r[at].first) r[at].first = i;
+      if (i + 1 > r[at].last) r[at].last = i + 1;
+    }
+}
+/// Weight of input position `at` in output sample s.
+template <class T>
+RSSEG_ALWAYS_INLINE T weight_of(const sample& s, int at) {
+  return (s.low == at ? T(1 - s.f) : T(0)) + (s.high == at ? T(s.f) : T(0));
+}
+
+/// One output pixel: the blend of four input pixels. Constant C lets few channels unroll.
+template <class T>
+RSSEG_ALWAYS_INLINE void blend_row(const T* upper, const T* lower, T fy, const sample* xs, int out_w, int channels, T* to) {
+  const T gy = 1 - fy;
+  for (int ox = 0; ox < out_w; ++ox) {
+    const T fx = T(xs[ox].f), a = gy * (1 - fx), b = gy * fx, c = fy * (1 - fx), d = fy * fx;
+    const T* p = upper + std::int64_t(xs[ox].low) * channels;
+    const T* q = upper + std::int64_t(xs[ox].high) * channels;
+    const T* r = lower + std::int64_t(xs[ox].low) * channels;
+    const T* s = lower + std::int64_t(xs[ox].high) * channels;
+    T* y = to + std::int64_t(ox) * channels;
+    RSSEG_INDEPENDENT
+    for (int k = 0; k < channels; ++k) y[k] = a * p[k] + b * q[k] + (c * r[k] + d * s[k]);
+  }
+}
+}  // namespace detail
+
+inline std::size_t resize_space(const graph::graph&, int id, const shape* s) { return sizeof(detail::sample) * std::size_t(s[id].h + s[id].w); }
+template <class T>
+void resize(const call<T>& c) {
+  const shape s = c.in_extent(0), o = c.extent();
+  detail::sample* ys = static_cast<detail::sample*>(c.workspace);
+  detail::sample* xs = ys + o.h;
+  detail::fill_samples(c.at(), s.h, o.h, ys);
+  detail::fill_samples(c.at(), s.w, o.w, xs);
+  const bool nearest = graph::interpolation(c.at().mode) == graph::interpolation::nearest;
+  const T* x = c.in(0);
+  T* y = c.out();
+  const std::int64_t in_row = std::int64_t(s.w) * s.c, out_row = std::int64_t(o.w) * o.c;
+  const std::int64_t rows = items_per_chunk(out_row);
+  if (nearest)
+    return sweep<T>(std::int64_t(o.n) * o.h, rows, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
+      for (std::int64_t row = b; row < e; ++row) {
+        const T* from = x + (row / o.h * s.h + ys[row % o.h].low) * in_row;
+        T* to = y + row * out_row;
+        for (int ox = 0; ox < o.w; ++ox)
+          for (int k = 0; k < s.c; ++k) to[std::int64_t(ox) * s.c + k] = from[std::int64_t(xs[ox].low) * s.c + k];
+      }
+    });
+  sweep<T>(std::int64_t(o.n) * o.h, rows, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
+    for (std::int64_t row = b; row < e; ++row) {
+      const detail::sample v = ys[row % o.h];
+      const T* image = x + row / o.h * s.h * in_row;
+      const T* upper = image + v.low * in_row;
+      const T* lower = image + v.high * in_row;
+      if (s.c == 1)
+        detail::blend_row(upper, lower, T(v.f), xs, o.w, 1, y + row * out_row);
+      else
+        detail::blend_row(upper, lower, T(v.f), xs, o.w, s.c, y + row * out_row);
+    }
+  });
+}
+
+inline std::size_t resize_grad_space(const graph::graph& g, int id, const shape* s) {
+  const shape dy = s[g.input_of(id, 0)];
+  return sizeof(detail::sample) * std::size_t(dy.h + dy.w) + sizeof(detail::readers) * std::size_t(s[id].h + s[id].w);
+}
+template <class T>
+void resize_grad(const call<T>& c) {
+  const shape o = c.in_extent(0), s = c.extent();
+  detail::sample* ys = static_cast<detail::sample*>(c.workspace);
+  detail::sample* xs = ys + o.h;
+  detail::readers* yr = reinterpret_cast<detail::readers*>(xs + o.w);
+  detail::readers* xr = yr + s.h;
+  detail::fill_samples(c.at(), s.h, o.h, ys);
+  detail::fill_samples(c.at(), s.w, o.w, xs);
+  detail::fill_readers(ys, s.h, o.h, yr);
+  detail::fill_readers(xs, s.w, o.w, xr);
+  const T* dy = c.in(0);
+  T* dx = c.out();
+  const int tiles = (s.c + 63) / 64;
+  sweep<T>(std::int64_t(s.n) * s.h * tiles, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
+    for (std::int64_t item = b; item < e; ++item) {
+      const int c0 = int(item % tiles) * 64, width = s.c - c0 < 64 ? s.c - c0 : 64;
+      const std::int64_t row = item / tiles, n = row / s.h;
+      const int iy = int(row % s.h);
+      for (int ix = 0; ix < s.w; ++ix) {
+        T sum[64];
+        for (int k = 0; k < width; ++k) sum[k] = 0;
+        for (int oy = yr[iy].first; oy < yr[iy].last; ++oy) {
+          const T wy = detail::weight_of<T>(ys[oy], iy);
+          T line[64];
+          for (int k = 0; k < width; ++k) line[k] = 0;
+          for (int ox = xr[ix].first; ox < xr[ix].last; ++ox) {
+            const T wx = detail::weight_of<T>(xs[ox], ix);
+            const T* from = dy + ((n * o.h + oy) * o.w + ox) * s.c + c0;
+            for (int k = 0; k < width; ++k) line[k] += wx * from[k];
+          }
+          for (int k = 0; k < width; ++k) sum[k] += wy * line[k];
+        }
+        T* to = dx + (row * s.w + ix) * s.c + c0;
+        for (int k = 0; k < width; ++k) to[k] = sum[k];
+      }
+    }
+  });
+}
+
+}  // namespace rsseg::cpu
