@@ -45,6 +45,20 @@ struct class_table {
   }
 };
 
+namespace detail {
+/// Three numbers 0 .. 255; nlohmann alone would cut 300 to 44.
+inline colour json_colour(const nlohmann::json& j, const std::string& where) {
+  colour c{};
+  if (!j.is_array() || j.size() != 3) throw input_error(where + ": colour " + j.dump() + " is not [red, green, blue]");
+  for (std::size_t i = 0; i < 3; ++i) {
+    const int v = j[i].is_number_integer() ? j[i].get<int>() : -1;
+    if (v < 0 || v > 255) throw input_error(where + ": colour " + j.dump() + " has a component outside 0 .. 255");
+    c[i] = std::uint8_t(v);
+  }
+  return c;
+}
+}  // namespace detail
+
 /// Reads a classes.json. Throws input_error naming the file when it is missing, no JSON, or lacks names.
 inline class_table read_classes(const std::filesystem::path& file) {
   const std::string where = file.string();
@@ -60,15 +74,17 @@ inline class_table read_classes(const std::filesystem::path& file) {
     if (t.ignore_id < 0 || t.ignore_id > 255) throw input_error(where + ": ignore_index is " + std::to_string(t.ignore_id) + "; masks hold 0 to 255");
     t.colour_masks = j.value("mask", std::string("ids")) == "colours";
     if (j.contains("palette")) {
-      t.palette = j["palette"].get<std::vector<colour>>();
+      t.palette.clear();
+      for (const auto& c : j["palette"]) t.palette.push_back(detail::json_colour(c, where));
       if (t.palette.size() != t.names.size())
         throw input_error(where + ": " + std::to_string(t.names.size()) + " names but " + std::to_string(t.palette.size()) +
                           " colours in \"palette\"");
     } else if (j.contains("palette_rgb")) {
       for (std::size_t i = 0; i < t.names.size(); ++i)
-        if (j["palette_rgb"].contains(t.names[i])) t.palette[i] = j["palette_rgb"][t.names[i]].get<colour>();
+        if (j["palette_rgb"].contains(t.names[i])) t.palette[i] = detail::json_colour(j["palette_rgb"][t.names[i]], where);
     }
-    if (j.contains("ignore_colours")) t.ignore_colours = j["ignore_colours"].get<std::vector<colour>>();
+    if (j.contains("ignore_colours"))
+      for (const auto& c : j["ignore_colours"]) t.ignore_colours.push_back(detail::json_colour(c, where));
     return t;
   } catch (const nlohmann::json::exception& e) {
     throw input_error(where + ": not a class list (" + e.what() +

@@ -113,7 +113,7 @@ inline set_layout find_dataset(const std::string& spec, const open_options& opti
       throw usage_error(std::to_string(options.classes) + " classes were asked for, but " + file->string() + " names " +
                         std::to_string(s.classes.count()));
   } else {
-    const int count = options.classes > 0 ? options.classes : detail::measured_class_count(s.pairs, wanted_ignore);
+    const int count = options.classes > 0 ? options.classes : s.pairs.empty() ? 1 : detail::measured_class_count(s.pairs, wanted_ignore);
     if (count < 1 || count > 255) throw usage_error(std::to_string(count) + " classes; 1 to 255 are possible in an 8-bit mask");
     s.classes = class_table::numbered(count);
     s.classes.ignore_id = wanted_ignore;
