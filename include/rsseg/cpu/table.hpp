@@ -1,6 +1,18 @@
 // SPDX-License-Identifier: MIT
 // The table of CPU kernels: which function runs an operator and how much workspace it needs. A new operator adds one line.
+// In compiled mode only the declaration of entry_of is seen: the rows are in librsseg.
 #pragma once
+#include "rsseg/core/config.hpp"
+#include "rsseg/cpu/call.hpp"
+
+#if RSSEG_EXTERN_KERNELS
+namespace rsseg::cpu {
+/// How to run an operator on the CPU in precision T (float or double). Null functions: nothing to do.
+template <class T>
+const kernel_entry<T>& entry_of(graph::op kind);
+}  // namespace rsseg::cpu
+#else
+
 #include "rsseg/cpu/arrange.hpp"
 #include "rsseg/cpu/conv_entries.hpp"
 #include "rsseg/cpu/fold.hpp"
@@ -159,7 +171,7 @@ constexpr kernel_entry<T> make_entry(graph::op kind) {
       return {&batch_slice_grad<T>};
     // --- matrix ---
     case op::matmul:
-      return {&matmul<T>};
+      return {&matmul<T>, &matmul_space<T>};
     case op::transpose:
       return {&transpose<T>};
     case op::softmax:
@@ -199,8 +211,13 @@ inline constexpr entry_table<T> entries{};
 
 /// How to run an operator on the CPU in precision T (float or double). Null functions: nothing to do.
 template <class T>
-inline const kernel_entry<T>& entry_of(graph::op kind) {
+#if !defined(RSSEG_BUILDING)
+inline
+#endif
+    const kernel_entry<T>&
+    entry_of(graph::op kind) {
   return detail::entries<T>.row[int(kind)];
 }
 
 }  // namespace rsseg::cpu
+#endif

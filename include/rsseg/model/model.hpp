@@ -87,7 +87,10 @@ class basic_model {
   void prepare_training(const graph::loss_options& loss, bool recompute = false) {
     build_options o = options_;
     o.training = true;
-    graph::graph g = lower_network(build_, o);
+    prepare_training(lower_network(build_, o), loss, recompute);
+  }
+  /// The same from a graph lowered for training, whose outputs the caller has changed.
+  void prepare_training(graph::graph g, const graph::loss_options& loss, bool recompute = false) {
     graph::make_training_graph(g, loss);
     if (g.error.what != graph::fault::none) throw usage_error("the network has no output to supervise");
     if (recompute) graph::recompute_cheap(g);
