@@ -8,12 +8,20 @@
 #include "rsseg/core/error.hpp"
 #include "rsseg/nets/entry.hpp"
 // networks (alphabetical)
+#include "rsseg/nets/deeplab_v3plus.hpp"
+#include "rsseg/nets/pspnet.hpp"
+#include "rsseg/nets/segnet.hpp"
+#include "rsseg/nets/unet.hpp"
 
 namespace rsseg {
 
 inline std::span<const std::span<const network_entry>> network_families() {
   static const std::span<const network_entry> families[] = {
       // families (alphabetical)
+      deeplab_v3plus_networks,
+      pspnet_networks,
+      segnet_networks,
+      unet_networks,
       std::span<const network_entry>{},
   };
   return families;

@@ -8,6 +8,10 @@
 
 #include "rsseg/parity/case.hpp"
 // cases (alphabetical)
+#include "rsseg/nets/deeplab_v3plus.hpp"
+#include "rsseg/nets/pspnet.hpp"
+#include "rsseg/nets/segnet.hpp"
+#include "rsseg/nets/unet.hpp"
 #include "rsseg/parity/backbones.hpp"
 
 namespace rsseg {
@@ -15,7 +19,11 @@ namespace rsseg {
 inline std::span<const std::span<const parity_case>> parity_families() {
   static const std::span<const parity_case> families[] = {
       // families (alphabetical)
+      deeplab_v3plus_parity,
       parity::backbones_parity,
+      pspnet_parity,
+      segnet_parity,
+      unet_parity,
       std::span<const parity_case>{},
   };
   return families;
