@@ -4,65 +4,30 @@
 #include <cmath>
 
 #include "rsseg/cpu/call.hpp"
+#include "rsseg/cpu/conv.hpp"
 #include "rsseg/cpu/loops.hpp"
 
 namespace rsseg::cpu {
 
 namespace detail {
-inline constexpr int gemm_rows = 64, gemm_columns = 64, gemm_depth = 128;
-
-/// One block of z = alpha * op(x) * op(y): packs pieces of both operands on the stack, so that all four transpositions share one inner loop.
-template <class T>
-RSSEG_ALWAYS_INLINE void gemm_block(const T* x, bool transpose_x, const T* y, bool transpose_y, T* z, std::int64_t rows, std::int64_t depth,
-                                    std::int64_t columns, std::int64_t r0, std::int64_t c0, T alpha) {
-  T left[gemm_rows * gemm_depth], right[gemm_depth * gemm_columns], sum[gemm_rows * gemm_columns];
-  const int m = int(rows - r0 < gemm_rows ? rows - r0 : gemm_rows), n = int(columns - c0 < gemm_columns ? columns - c0 : gemm_columns);
-  for (int i = 0; i < gemm_rows * gemm_columns; ++i) sum[i] = 0;
-  for (std::int64_t k0 = 0; k0 < depth; k0 += gemm_depth) {
-    const int d = int(depth - k0 < gemm_depth ? depth - k0 : gemm_depth);
-    for (int i = 0; i < gemm_rows; ++i)
-      for (int k = 0; k < d; ++k) left[i * gemm_depth + k] = i >= m ? T(0) : transpose_x ? x[(k0 + k) * rows + r0 + i] : x[(r0 + i) * depth + k0 + k];
-    for (int k = 0; k < d; ++k)
-      for (int j = 0; j < gemm_columns; ++j)
-        right[k * gemm_columns + j] = j >= n ? T(0) : transpose_y ? y[(c0 + j) * depth + k0 + k] : y[(k0 + k) * columns + c0 + j];
-    for (int i = 0; i < m; i += 4) {
-      T* to = sum + i * gemm_columns;
-      const T* a = left + i * gemm_depth;
-      for (int k = 0; k < d; ++k) {
-        const T a0 = a[k], a1 = a[gemm_depth + k], a2 = a[2 * gemm_depth + k], a3 = a[3 * gemm_depth + k];
-        const T* b = right + k * gemm_columns;
-        RSSEG_INDEPENDENT
-        for (int j = 0; j < gemm_columns; ++j) {
-          to[j] += a0 * b[j];
-          to[gemm_columns + j] += a1 * b[j];
-          to[2 * gemm_columns + j] += a2 * b[j];
-          to[3 * gemm_columns + j] += a3 * b[j];
-        }
-      }
-    }
-  }
-  for (int i = 0; i < m; ++i)
-    for (int j = 0; j < n; ++j) z[(r0 + i) * columns + c0 + j] = alpha * sum[i * gemm_columns + j];
+inline gemm_shape product_of(const graph::graph& g, int id, const shape* s) {
+  const shape a = s[g.input_of(id, 0)], b = s[g.input_of(id, 1)], o = s[id];
+  gemm_shape p;
+  p.trans_a = g.nodes[id].at.flag, p.trans_b = g.nodes[id].at.flag2;
+  p.m = o.h * o.w, p.n = o.c, p.k = p.trans_a ? a.h * a.w : a.c, p.batch = o.n;
+  p.lda = a.c, p.ldb = b.c, p.ldc = o.c;
+  p.stride_a = std::int64_t(a.h) * a.w * a.c, p.stride_b = std::int64_t(b.h) * b.w * b.c, p.stride_c = std::int64_t(p.m) * p.n;
+  return p;
 }
 }  // namespace detail
 
 template <class T>
+std::size_t matmul_space(const graph::graph& g, int id, const shape* s) {
+  return gemm_workspace_size<T>(detail::product_of(g, id, s));
+}
+template <class T>
 void matmul(const call<T>& c) {
-  const shape a = c.in_extent(0), b = c.in_extent(1), o = c.extent();
-  const bool ta = c.at().flag, tb = c.at().flag2;
-  const std::int64_t rows = std::int64_t(o.h) * o.w, columns = o.c, depth = ta ? std::int64_t(a.h) * a.w : a.c;
-  const std::int64_t down = (rows + detail::gemm_rows - 1) / detail::gemm_rows, across = (columns + detail::gemm_columns - 1) / detail::gemm_columns;
-  const T alpha = T(c.at().alpha);
-  const T *x = c.in(0), *y = c.in(1);
-  T* z = c.out();
-  const std::int64_t size_a = std::int64_t(a.h) * a.w * a.c, size_b = std::int64_t(b.h) * b.w * b.c;
-  sweep<T>(o.n * down * across, 1, [=](std::int64_t first, std::int64_t last) RSSEG_INLINE_BODY {
-    for (std::int64_t item = first; item < last; ++item) {
-      const std::int64_t n = item / (down * across), r = item / across % down, k = item % across;
-      detail::gemm_block(x + n * size_a, ta, y + n * size_b, tb, z + n * rows * columns, rows, depth, columns, r * detail::gemm_rows,
-                         k * detail::gemm_columns, alpha);
-    }
-  });
+  gemm<T>(detail::product_of(*c.g, c.id, c.extents), T(c.at().alpha), c.in(0), c.in(1), T(0), c.out(), c.workspace);
 }
 
 /// (N, rows, columns) -> (N, columns, rows), in squares that stay in the cache.
