@@ -9,6 +9,8 @@
 #include "rsseg/nets/entry.hpp"
 // networks (alphabetical)
 #include "rsseg/nets/deeplab_v3plus.hpp"
+#include "rsseg/nets/hrnet.hpp"
+#include "rsseg/nets/icnet.hpp"
 #include "rsseg/nets/pspnet.hpp"
 #include "rsseg/nets/segnet.hpp"
 #include "rsseg/nets/unet.hpp"
@@ -19,6 +21,8 @@ inline std::span<const std::span<const network_entry>> network_families() {
   static const std::span<const network_entry> families[] = {
       // families (alphabetical)
       deeplab_v3plus_networks,
+      hrnet_networks,
+      icnet_networks,
       pspnet_networks,
       segnet_networks,
       unet_networks,

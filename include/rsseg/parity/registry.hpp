@@ -9,6 +9,8 @@
 #include "rsseg/parity/case.hpp"
 // cases (alphabetical)
 #include "rsseg/nets/deeplab_v3plus.hpp"
+#include "rsseg/nets/hrnet.hpp"
+#include "rsseg/nets/icnet.hpp"
 #include "rsseg/nets/pspnet.hpp"
 #include "rsseg/nets/segnet.hpp"
 #include "rsseg/nets/unet.hpp"
@@ -20,6 +22,8 @@ inline std::span<const std::span<const parity_case>> parity_families() {
   static const std::span<const parity_case> families[] = {
       // families (alphabetical)
       deeplab_v3plus_parity,
+      hrnet_parity,
+      icnet_parity,
       parity::backbones_parity,
       pspnet_parity,
       segnet_parity,
