@@ -102,31 +102,26 @@ void weights_task(const kernel_table<T>& k, const conv_geometry& g, const weight
     const pixel_chunk at = chunk_at(g, c, chunk);
     const int width = at.x1 - at.x0, rows = at.y1 - at.y0;
     job.first = chunk == chunk0;
-    for (int co = co0; co < co1; co += tile_rows)
-      for (int r = 0; r < rows; ++r)
-        k.pack_tile_rows(width, dy + ((std::ptrdiff_t(at.image) * g.out_h + at.y0 + r) * g.out_w + at.x0) * g.out_c + group * nc + co, g.out_c,
-                         std::min(tile_rows, co1 - co), a + (std::ptrdiff_t(co - co0) / tile_rows * at.count() + r * width) * tile_rows);
+    for (int r = 0; r < rows; ++r)
+      k.pack_tiles(width, dy + ((std::ptrdiff_t(at.image) * g.out_h + at.y0 + r) * g.out_w + at.x0) * g.out_c + group * nc + co0, g.out_c, co1 - co0,
+                   std::ptrdiff_t(r) * width, a, std::ptrdiff_t(at.count()) * tile_rows);
     const int column0 = std::clamp(at.x0 * g.stride_w - g.pad_left, 0, g.in_w);
     const int column1 = std::clamp((at.x1 - 1) * g.stride_w - g.pad_left + (g.kernel_w - 1) * g.dilation_w + 1, column0, g.in_w);
     for (int ky = 0; ky < g.kernel_h; ++ky) {
       const auto input_row = [&](int r) { return (at.y0 + r) * g.stride_h - g.pad_top + ky * g.dilation_h; };
       for (int p0 = 0; p0 < panels; p0 += c.wide_panels) {
         const int p1 = std::min(panels, p0 + c.wide_panels);
-        std::ptrdiff_t b_at = 0;
-        for (int p = p0; p < p1; ++p) {
-          const int w = k.width(kc - p * panel);
-          for (int r = 0; r < rows; ++r) {
-            const int y = input_row(r);
-            if (unsigned(y) < unsigned(g.in_h))
-              k.pack_rows(column1 - column0, x + ((std::ptrdiff_t(at.image) * g.in_h + y) * g.in_w + column0) * g.in_c + group * kc + p * panel,
-                          g.in_c, std::min(w, kc - p * panel), w, b + b_at + std::ptrdiff_t(r) * (column1 - column0) * w);
-          }
-          b_at += std::ptrdiff_t(rows) * (column1 - column0) * w;
+        const std::ptrdiff_t panel_stride = std::ptrdiff_t(rows) * (column1 - column0) * panel;
+        const int channels = std::min(kc, p1 * panel) - p0 * panel;
+        for (int r = 0; r < rows; ++r) {
+          const int y = input_row(r);
+          if (unsigned(y) < unsigned(g.in_h))
+            k.pack_panels(column1 - column0, x + ((std::ptrdiff_t(at.image) * g.in_h + y) * g.in_w + column0) * g.in_c + group * kc + p0 * panel,
+                          g.in_c, channels, k.last_width(channels), std::ptrdiff_t(r) * (column1 - column0), b, panel_stride);
         }
         for (int kx = 0; kx < g.kernel_w; ++kx) {
           int lo = at.x0, hi = at.x1;
           tap_range(g, kx, lo, hi);
-          b_at = 0;
           for (int p = p0; p < p1; ++p) {
             const int w = k.width(kc - p * panel);
             job.runs = 0;
@@ -136,9 +131,8 @@ void weights_task(const kernel_table<T>& k, const conv_geometry& g, const weight
               runs[job.runs++] = {std::ptrdiff_t(r * width + lo - at.x0) * tile_rows, (std::ptrdiff_t(r) * (column1 - column0) + column) * w,
                                   hi - lo};
             }
-            job.b = b + b_at;
+            job.b = b + (p - p0) * panel_stride;
             job.b_step = std::ptrdiff_t(g.stride_w) * w;
-            b_at += std::ptrdiff_t(rows) * (column1 - column0) * w;
             if (job.runs == 0 && !job.first) continue;
             job.columns = std::min(w, kc - p * panel);
             for (int co = co0; co < co1; co += tile_rows) {
@@ -180,11 +174,11 @@ void weights_task_collected(const kernel_table<T>& k, const conv_geometry& g, co
         for (int t = 0; t < tiles; ++t)
           for (int r = 0; r < tile_rows; ++r) a[(t * count + i) * tile_rows + r] = t * tile_rows + r < depth ? line[t * tile_rows + r] : T(0);
       }
+    for (int oy = at.y0; oy < at.y1; ++oy)
+      k.pack_panels(at.x1 - at.x0, dy + ((std::ptrdiff_t(at.image) * g.out_h + oy) * g.out_w + at.x0) * g.out_c + group * nc, g.out_c, nc,
+                    k.last_width(nc), std::ptrdiff_t(oy - at.y0) * (at.x1 - at.x0), b, count * panel);
     for (int co = 0; co < nc; co += panel) {
-      const int w = k.width(nc - co), width = at.x1 - at.x0;
-      for (int oy = at.y0; oy < at.y1; ++oy)
-        k.pack_rows(width, dy + ((std::ptrdiff_t(at.image) * g.out_h + oy) * g.out_w + at.x0) * g.out_c + group * nc + co, g.out_c,
-                    std::min(w, nc - co), w, b + co * count + std::ptrdiff_t(oy - at.y0) * width * w);
+      const int w = k.width(nc - co);
       run = {0, 0, count};
       job.first = chunk == chunk0;
       job.b = b + co * count;

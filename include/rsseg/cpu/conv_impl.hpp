@@ -5,6 +5,7 @@
 #include "rsseg/cpu/conv_backward.hpp"
 #include "rsseg/cpu/conv_gather.hpp"
 #include "rsseg/cpu/depthwise.hpp"
+#include "rsseg/cpu/winograd.hpp"
 
 namespace rsseg::cpu {
 
@@ -19,6 +20,27 @@ gather_epilogue<T> place_epilogue(const conv_epilogue<T>& e, const T* out) {
   return g;
 }
 
+/// A gather by whichever way wins: sizes, packing (strides as for gather_pack) and the product.
+template <class T>
+std::size_t product_packed_size(const gather_shape& s) {
+  return winograd_wins<T>(s) ? winograd_packed_size<T>(s) : gather_packed_size<T>(s);
+}
+template <class T>
+void product_pack(const gather_shape& s, const T* w, std::ptrdiff_t gs, std::ptrdiff_t ks, std::ptrdiff_t js, std::ptrdiff_t ys, std::ptrdiff_t xs,
+                  T* packed) {
+  if (winograd_wins<T>(s)) return winograd_pack(s, w, ks, js, ys, xs, packed);
+  gather_pack(s, w, gs, ks, js, ys, xs, packed);
+}
+template <class T>
+std::size_t product_elements(const gather_shape& s) {
+  return winograd_wins<T>(s) ? winograd_elements<T>(s) : std::size_t(threads()) * gather_slot_size<T>(s);
+}
+template <class T>
+void product_run(const gather_shape& s, const T* in, const T* packed, T* out, const gather_epilogue<T>& e, T* workspace) {
+  if (winograd_wins<T>(s)) return winograd_run(s, in, packed, out, e, workspace);
+  gather_run(s, in, packed, out, e, workspace);
+}
+
 /// Calls use(shape) for every phase of the data gradient that has pixels.
 template <class Use>
 void each_phase(const conv_geometry& g, const Use& use) {
@@ -30,19 +52,19 @@ void each_phase(const conv_geometry& g, const Use& use) {
 
 template <class T>
 std::size_t conv_packed_size(const conv_geometry& g) {
-  return depthwise_direct(g) ? std::size_t(g.weights()) : gather_packed_size<T>(forward_gather(g));
+  return depthwise_direct(g) ? std::size_t(g.weights()) : detail::product_packed_size<T>(forward_gather(g));
 }
 
 template <class T>
 void conv_pack(const conv_geometry& g, const T* w, T* packed) {
   if (depthwise_direct(g)) return depthwise_pack(g, w, packed);
   const std::ptrdiff_t kc = g.in_c_per_group(), js = std::ptrdiff_t(g.kernel_h) * g.kernel_w * kc;
-  gather_pack(forward_gather(g), w, js * g.out_c_per_group(), 1, js, std::ptrdiff_t(g.kernel_w) * kc, kc, packed);
+  detail::product_pack(forward_gather(g), w, js * g.out_c_per_group(), 1, js, std::ptrdiff_t(g.kernel_w) * kc, kc, packed);
 }
 
 template <class T>
 std::size_t conv_workspace_size(const conv_geometry& g) {
-  return depthwise_direct(g) ? 0 : sizeof(T) * std::size_t(threads()) * gather_slot_size<T>(forward_gather(g));
+  return depthwise_direct(g) ? 0 : sizeof(T) * detail::product_elements<T>(forward_gather(g));
 }
 
 template <class T>
@@ -50,14 +72,14 @@ void conv_forward(const conv_geometry& g, const T* x, const T* packed, T* y, con
   const gather_shape s = forward_gather(g);
   const gather_epilogue<T> e = detail::place_epilogue(epilogue, y);
   if (depthwise_direct(g)) return depthwise_run_all(s, g.kernel_w, x, packed, y, e);
-  gather_run(s, x, packed, y, e, static_cast<T*>(workspace));
+  detail::product_run(s, x, packed, y, e, static_cast<T*>(workspace));
 }
 
 template <class T>
 std::size_t conv_packed_size_backward_data(const conv_geometry& g) {
   if (depthwise_direct(g)) return std::size_t(g.weights());
   std::size_t size = 0;
-  detail::each_phase(g, [&](const gather_shape& s) { size += gather_packed_size<T>(s); });
+  detail::each_phase(g, [&](const gather_shape& s) { size += detail::product_packed_size<T>(s); });
   return size;
 }
 
@@ -66,17 +88,17 @@ void conv_pack_backward_data(const conv_geometry& g, const T* w, T* packed) {
   if (depthwise_direct(g)) return depthwise_pack(g, w, packed);
   const std::ptrdiff_t kc = g.in_c_per_group(), ks = std::ptrdiff_t(g.kernel_h) * g.kernel_w * kc;
   detail::each_phase(g, [&](const gather_shape& s) {
-    gather_pack(s, w, ks * g.out_c_per_group(), ks, 1, std::ptrdiff_t(g.kernel_w) * kc, kc, packed);
-    packed += gather_packed_size<T>(s);
+    detail::product_pack(s, w, ks * g.out_c_per_group(), ks, 1, std::ptrdiff_t(g.kernel_w) * kc, kc, packed);
+    packed += detail::product_packed_size<T>(s);
   });
 }
 
 template <class T>
 std::size_t conv_workspace_size_backward_data(const conv_geometry& g) {
   if (depthwise_direct(g)) return 0;
-  std::size_t slot = 0;
-  detail::each_phase(g, [&](const gather_shape& s) { slot = std::max(slot, gather_slot_size<T>(s)); });
-  return sizeof(T) * std::size_t(threads()) * slot;
+  std::size_t elements = 0;
+  detail::each_phase(g, [&](const gather_shape& s) { elements = std::max(elements, detail::product_elements<T>(s)); });
+  return sizeof(T) * elements;
 }
 
 template <class T>
@@ -84,8 +106,8 @@ void conv_backward_data(const conv_geometry& g, const T* dy, const T* packed, T*
   const gather_epilogue<T> e = detail::place_epilogue(epilogue, dx);
   detail::each_phase(g, [&](const gather_shape& s) {
     if (depthwise_direct(g)) return depthwise_run_all(s, g.kernel_w, dy, packed, dx, e);
-    gather_run(s, dy, packed, dx, e, static_cast<T*>(workspace));
-    packed += gather_packed_size<T>(s);
+    detail::product_run(s, dy, packed, dx, e, static_cast<T*>(workspace));
+    packed += detail::product_packed_size<T>(s);
   });
 }
 

@@ -80,8 +80,10 @@ struct kernel_table {
   void (*outer[3])(const outer_job<T>&) = {};
   void (*depthwise)(const depthwise_job<T>&) = nullptr;
   void (*column_sums)(int, std::int64_t, const T*, std::ptrdiff_t, const T*, std::ptrdiff_t, T*, bool) = nullptr;
-  void (*pack_rows)(std::int64_t, const T*, std::ptrdiff_t, int, int, T*) = nullptr;
-  void (*pack_tile_rows)(std::int64_t, const T*, std::ptrdiff_t, int, T*) = nullptr;
+  void (*winograd_input)(const T* const*, int, T*, std::ptrdiff_t) = nullptr;
+  void (*winograd_output)(const T*, std::ptrdiff_t, int, T* const*, const T*, std::ptrdiff_t, bool) = nullptr;
+  void (*pack_panels)(std::int64_t, const T*, std::ptrdiff_t, int, int, std::ptrdiff_t, T*, std::ptrdiff_t) = nullptr;
+  void (*pack_tiles)(std::int64_t, const T*, std::ptrdiff_t, int, std::ptrdiff_t, T*, std::ptrdiff_t) = nullptr;
 
   int panel() const { return lanes * vectors; }  ///< channels of a full panel
   /// Width of the panel that begins where `left` channels remain: whole vectors, 1, 2 or 4 of them.
@@ -89,6 +91,7 @@ struct kernel_table {
     const int v = (left + lanes - 1) / lanes;
     return lanes * (v >= 3 ? (vectors < 4 ? vectors : 4) : v < vectors ? v : vectors);
   }
+  int last_width(int n) const { return width((n - 1) % panel() + 1); }
   static int index(int vectors_used) { return vectors_used == 4 ? 2 : vectors_used - 1; }
   /// Elements that n channels take in panels.
   std::int64_t padded(int n) const { return std::int64_t(n / panel()) * panel() + (n % panel() ? width(n % panel()) : 0); }

@@ -23,7 +23,7 @@ template <class T>
 void gemm_pack_panel(const kernel_table<T>& table, const gemm_shape& s, T alpha, const T* b, int column, T* to) {
   const int width = table.width(s.n - column), valid = std::min(width, s.n - column);
   if (!s.trans_b && alpha == T(1)) {
-    table.pack_rows(s.k, b + column, s.ldb, valid, width, to);
+    table.pack_panels(s.k, b + column, s.ldb, valid, width, 0, to, 0);
     return;
   }
   const std::ptrdiff_t ks = s.trans_b ? 1 : s.ldb, js = s.trans_b ? s.ldb : 1;

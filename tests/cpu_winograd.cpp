@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+// Winograd's F(4x4, 3x3): the stated error bound against sums in double, beside the direct sum's error; borders, phases, threads, the switch.
+#include "rsseg/cpu/winograd.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "cpu_conv_cases.hpp"
+#include "rsseg/core/parallel.hpp"
+#include "rsseg/cpu/conv.hpp"
+
+namespace {
+
+using rsseg::conv_geometry;
+using rsseg::test::oblong;
+using rsseg::test::square;
+namespace cpu = rsseg::cpu;
+
+std::vector<float> noise(std::size_t size, std::uint64_t seed) {
+  std::vector<float> v(size);
+  std::uint64_t s = seed * 0x9E3779B97F4A7C15ull + 1;
+  for (auto& e : v) {
+    s = s * 6364136223846793005ull + 1442695040888963407ull;
+    e = float(double(std::int64_t(s >> 40) - (1 << 23)) / (1 << 23));
+  }
+  return v;
+}
+
+struct data {
+  conv_geometry g;
+  std::vector<float> x, w, dy, bias_y, bias_x;
+  explicit data(const conv_geometry& geometry) : g(geometry) {
+    x = noise(std::size_t(g.n) * g.in_h * g.in_w * g.in_c, 1), w = noise(std::size_t(g.weights()), 2);
+    dy = noise(std::size_t(g.n) * g.out_h * g.out_w * g.out_c, 3), bias_y = noise(g.out_c, 4), bias_x = noise(g.in_c, 5);
+  }
+};
+
+template <class T>
+std::vector<T> forward(const data& d, bool fused) {
+  const std::vector<T> x(d.x.begin(), d.x.end()), w(d.w.begin(), d.w.end()), bias(d.bias_y.begin(), d.bias_y.end());
+  std::vector<T> packed(cpu::conv_packed_size<T>(d.g)), y(d.dy.begin(), d.dy.end()), workspace(cpu::conv_workspace_size<T>(d.g) / sizeof(T));
+  cpu::conv_pack(d.g, w.data(), packed.data());
+  cpu::conv_epilogue<T> e;
+  if (fused) e.bias = bias.data(), e.residual = y.data(), e.act = cpu::activation::relu;
+  cpu::conv_forward(d.g, x.data(), packed.data(), y.data(), e, workspace.data());
+  return y;
+}
+
+template <class T>
+std::vector<T> backward(const data& d, bool fused) {
+  const std::vector<T> dy(d.dy.begin(), d.dy.end()), w(d.w.begin(), d.w.end()), bias(d.bias_x.begin(), d.bias_x.end());
+  std::vector<T> packed(cpu::conv_packed_size_backward_data<T>(d.g)), dx(d.x.begin(), d.x.end()),
+      workspace(cpu::conv_workspace_size_backward_data<T>(d.g) / sizeof(T));
+  cpu::conv_pack_backward_data(d.g, w.data(), packed.data());
+  cpu::conv_epilogue<T> e;
+  if (fused) e.bias = bias.data(), e.residual = dx.data(), e.act = cpu::activation::relu;
+  cpu::conv_backward_data(d.g, dy.data(), packed.data(), dx.data(), e, workspace.data());
+  return dx;
+}
+
+/// RMS and largest difference over the RMS of `want`.
+struct errors {
+  double rms = 0, largest = 0;
+};
+errors compare(const std::vector<float>& got, const std::vector<double>& want) {
+  double square = 0, error = 0, largest = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double e = std::abs(got[i] - want[i]);
+    square += want[i] * want[i], error += e * e;
+    if (!(e <= largest)) largest = e;
+  }
+  return {std::sqrt(error / square), largest / std::sqrt(square / double(got.size()))};
+}
+
+bool takes_winograd(const conv_geometry& g) { return cpu::winograd_wins<float>(cpu::forward_gather(g)); }
+
+}  // namespace
+
+TEST_CASE("Winograd stays within its error bound") {
+  const cpu::isa chosen = cpu::current_isa();
+  const std::vector<conv_geometry> cases = {
+      square(1, 28, 16, 16, 3, 1, 1),
+      square(1, 29, 48, 32, 3, 1, 1),
+      square(2, 31, 16, 80, 3, 1, 1),
+      square(1, 40, 64, 64, 3, 1, 0),
+      square(1, 30, 128, 144, 3, 1, 1),
+      square(1, 33, 160, 128, 3, 1, 1),
+      square(3, 15, 256, 64, 3, 1, 1),
+      square(1, 30, 512, 32, 3, 1, 1),
+      square(1, 34, 32, 48, 3, 1, 2, 2),
+      square(1, 47, 16, 32, 3, 1, 4, 4),
+      oblong(1, 41, 30, 32, 32, 3, 3, 1, 1, 2, 0, 1, 2, 1, 1, 1),
+      oblong(1, 60, 35, 32, 16, 3, 3, 1, 1, 2, 2, 3, 3, 2, 3, 1),
+      oblong(2, 18, 70, 48, 48, 3, 3, 1, 1, 0, 0, 0, 0, 1, 1, 1),
+  };
+  for (auto i : {cpu::isa::portable, cpu::isa::avx2, cpu::isa::avx512}) {
+    if (!cpu::available(i)) continue;
+    cpu::set_isa(i);
+    for (const auto& g : cases) {
+      INFO(cpu::name_of(i) << " in " << g.in_h << " " << g.in_w << " " << g.in_c << " out " << g.out_h << " " << g.out_w << " " << g.out_c
+                           << " dilation " << g.dilation_h << " " << g.dilation_w);
+      cpu::set_winograd(true);
+      REQUIRE(takes_winograd(g));
+      const data d(g);
+      for (bool fused : {false, true})
+        for (bool back : {false, true}) {
+          INFO("fused " << fused << " backward " << back);
+          const auto run = back ? backward<float> : forward<float>;
+          const auto want = back ? backward<double>(d, fused) : forward<double>(d, fused);  // double never takes it
+          cpu::set_winograd(true);
+          rsseg::set_threads(1);
+          const auto got = run(d, fused);
+          rsseg::set_threads(2);
+          CHECK(run(d, fused) == got);
+          rsseg::set_threads(0);
+          cpu::set_winograd(false);
+          const auto direct = run(d, fused);
+          const errors e = compare(got, want), plain = compare(direct, want);
+          CHECK(e.rms < 2e-6);
+          CHECK(e.largest < 4e-5);
+          CHECK(plain.rms < 5e-7);
+          CHECK(plain.largest < 1e-5);
+          CHECK(e.rms != plain.rms);  // it did run
+        }
+    }
+  }
+  cpu::set_winograd(true);
+  cpu::set_isa(chosen);
+}
+
+TEST_CASE("Winograd is taken where it is meant to be") {
+  cpu::set_winograd(true);
+  CHECK(takes_winograd(square(1, 64, 64, 64, 3, 1, 1)));
+  CHECK(!takes_winograd(square(1, 64, 64, 64, 3, 2, 1)));
+  CHECK(!takes_winograd(square(1, 64, 64, 64, 5, 1, 2)));
+  CHECK(!takes_winograd(square(1, 64, 3, 64, 3, 1, 1)));
+  CHECK(!takes_winograd(square(1, 64, 64, 64, 3, 1, 1, 1, 2)));
+  CHECK(!takes_winograd(square(1, 32, 64, 64, 3, 1, 18, 18)));  // four tiles per phase would be mostly border
+  CHECK(!cpu::winograd_wins<double>(cpu::forward_gather(square(1, 64, 64, 64, 3, 1, 1))));
+  cpu::set_winograd(false);
+  CHECK(!takes_winograd(square(1, 64, 64, 64, 3, 1, 1)));
+  cpu::set_winograd(true);
+}
