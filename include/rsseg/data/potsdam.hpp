@@ -7,7 +7,9 @@ namespace rsseg::data {
 
 /// split: train (24), test (14), all; flags: +irrg or +rgbir instead of RGB, +eroded for masks whose boundaries are ignored.
 inline set_layout potsdam(const fs::path& dir, const std::string& split) {
-  const auto [part, flags] = detail::split_and_flags(split);
+  const auto parsed = detail::split_and_flags(split);
+  const std::string& part = parsed.first;  // no structured binding: a lambda below captures it
+  const auto& flags = parsed.second;
   detail::require_split("potsdam", part, {"train", "test", "all"});
   detail::require_flags("potsdam", flags, {"irrg", "rgbir", "eroded"});
   static const std::set<std::string> test = {"2_13", "2_14", "3_13", "3_14", "4_13", "4_14", "4_15",

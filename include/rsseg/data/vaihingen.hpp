@@ -8,7 +8,9 @@ namespace rsseg::data {
 /// split: train (the benchmark's 16 tiles), test (17), all; fit (12) and val (areas 5, 15, 21, 30) divide train as DeepNetsForEO does.
 /// +eroded takes gts_eroded_for_participants, whose boundaries are ignored: what scores are counted on.
 inline set_layout vaihingen(const fs::path& dir, const std::string& split) {
-  const auto [part, flags] = detail::split_and_flags(split);
+  const auto parsed = detail::split_and_flags(split);
+  const std::string& part = parsed.first;  // no structured binding: a lambda below captures it
+  const auto& flags = parsed.second;
   detail::require_split("vaihingen", part, {"train", "test", "all", "fit", "val"});
   detail::require_flags("vaihingen", flags, {"eroded"});
   const bool eroded = flags.count("eroded") != 0;
