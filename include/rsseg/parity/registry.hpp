@@ -15,6 +15,7 @@
 #include "rsseg/nets/segnet.hpp"
 #include "rsseg/nets/unet.hpp"
 #include "rsseg/parity/backbones.hpp"
+#include "rsseg/parity/blocks.hpp"
 
 namespace rsseg {
 
@@ -25,6 +26,7 @@ inline std::span<const std::span<const parity_case>> parity_families() {
       hrnet_parity,
       icnet_parity,
       parity::backbones_parity,
+      parity::blocks_parity,
       pspnet_parity,
       segnet_parity,
       unet_parity,
