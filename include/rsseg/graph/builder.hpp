@@ -195,9 +195,9 @@ class builder {
   constexpr void require_channels(value v) {
     if (v.channels <= 0) fail(fault::unknown_channels);
   }
-  /// a and b must have equal channels.
+  /// a and b must have equal channels, as far as they are known.
   constexpr void require_same_channels(value a, value b) {
-    if (a.channels != b.channels) fail(fault::channels_differ, a.channels, b.channels);
+    if (a.channels >= 0 && b.channels >= 0 && a.channels != b.channels) fail(fault::channels_differ, a.channels, b.channels);
   }
   /// a and b must have the same down-sampling factor, as far as that is known.
   constexpr void require_same_scale(value a, value b) {

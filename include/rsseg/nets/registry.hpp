@@ -8,11 +8,24 @@
 #include "rsseg/core/error.hpp"
 #include "rsseg/nets/entry.hpp"
 // networks (alphabetical)
+#include "rsseg/nets/bisenet.hpp"
+#include "rsseg/nets/deeplab_v1.hpp"
+#include "rsseg/nets/deeplab_v2.hpp"
+#include "rsseg/nets/deeplab_v3.hpp"
 #include "rsseg/nets/deeplab_v3plus.hpp"
+#include "rsseg/nets/enet.hpp"
+#include "rsseg/nets/fcn.hpp"
+#include "rsseg/nets/fpn.hpp"
+#include "rsseg/nets/fusenet.hpp"
 #include "rsseg/nets/hrnet.hpp"
 #include "rsseg/nets/icnet.hpp"
+#include "rsseg/nets/mfal_net.hpp"
+#include "rsseg/nets/parsenet.hpp"
 #include "rsseg/nets/pspnet.hpp"
+#include "rsseg/nets/pyramids.hpp"
+#include "rsseg/nets/refinenet.hpp"
 #include "rsseg/nets/segnet.hpp"
+#include "rsseg/nets/sga_net.hpp"
 #include "rsseg/nets/unet.hpp"
 
 namespace rsseg {
@@ -20,11 +33,24 @@ namespace rsseg {
 inline std::span<const std::span<const network_entry>> network_families() {
   static const std::span<const network_entry> families[] = {
       // families (alphabetical)
+      bisenet_networks,
+      deeplab_v1_networks,
+      deeplab_v2_networks,
+      deeplab_v3_networks,
       deeplab_v3plus_networks,
+      enet_networks,
+      fcn_networks,
+      fpn_networks,
+      fusenet_networks,
       hrnet_networks,
       icnet_networks,
+      mfal_net_networks,
+      parsenet_networks,
       pspnet_networks,
+      pyramids_networks,
+      refinenet_networks,
       segnet_networks,
+      sga_net_networks,
       unet_networks,
       std::span<const network_entry>{},
   };

@@ -9,13 +9,23 @@
 #include "rsseg/parity/case.hpp"
 // cases (alphabetical)
 #include "rsseg/nets/deeplab_v3plus.hpp"
+#include "rsseg/nets/fusenet.hpp"
 #include "rsseg/nets/hrnet.hpp"
 #include "rsseg/nets/icnet.hpp"
+#include "rsseg/nets/mfal_net.hpp"
 #include "rsseg/nets/pspnet.hpp"
 #include "rsseg/nets/segnet.hpp"
 #include "rsseg/nets/unet.hpp"
+#include "rsseg/parity/attention.hpp"
 #include "rsseg/parity/backbones.hpp"
+#include "rsseg/parity/bisenet.hpp"
 #include "rsseg/parity/blocks.hpp"
+#include "rsseg/parity/deeplab.hpp"
+#include "rsseg/parity/enet.hpp"
+#include "rsseg/parity/fcn.hpp"
+#include "rsseg/parity/fpn.hpp"
+#include "rsseg/parity/pyramids.hpp"
+#include "rsseg/parity/refinenet.hpp"
 
 namespace rsseg {
 
@@ -23,10 +33,20 @@ inline std::span<const std::span<const parity_case>> parity_families() {
   static const std::span<const parity_case> families[] = {
       // families (alphabetical)
       deeplab_v3plus_parity,
+      fusenet_parity,
       hrnet_parity,
       icnet_parity,
+      mfal_net_parity,
+      parity::attention_parity,
       parity::backbones_parity,
+      parity::bisenet_parity,
       parity::blocks_parity,
+      parity::deeplab_parity,
+      parity::enet_parity,
+      parity::fcn_parity,
+      parity::fpn_parity,
+      parity::pyramids_parity,
+      parity::refinenet_parity,
       pspnet_parity,
       segnet_parity,
       unet_parity,

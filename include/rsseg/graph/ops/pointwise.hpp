@@ -55,7 +55,9 @@ constexpr value broadcasting(builder& b, op kind, value x, value y) {
   attributes at;
   at.flag = true;
   if (x.channels > 1 && y.channels > 1) b.require_same_channels(x, y);
-  const value& big = (x.channels == 1 && y.channels != 1) || (x.scale.fixed() && x.scale.fixed_h == 1 && x.scale.fixed_w == 1) ? y : x;
+  const bool x_pixel = x.scale.fixed() && x.scale.fixed_h == 1 && x.scale.fixed_w == 1;
+  const bool y_pixel = y.scale.fixed() && y.scale.fixed_h == 1 && y.scale.fixed_w == 1;
+  const value& big = x_pixel || (!y_pixel && x.channels == 1 && y.channels != 1) ? y : x;
   const int channels = x.channels < 0 || y.channels < 0 ? -1 : x.channels > y.channels ? x.channels : y.channels;
   return b.emit(kind, {x.id, y.id}, channels, big.scale, at, big.exact);
 }
