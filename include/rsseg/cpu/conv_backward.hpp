@@ -45,6 +45,7 @@ weight_cut cut_weights(const conv_geometry& g, const kernel_table<T>& k) {
     c.a_size = std::size_t(chunk_pixels) * ((depth + tile_rows - 1) / tile_rows * tile_rows) + std::size_t(depth);
     c.b_size = std::size_t(chunk_pixels) * k.padded(nc);
   } else {
+    if (taps < 3) c.narrow_block = 96;  // x is packed once per block, and with few taps that packing counts
     c.narrow_blocks = (nc + c.narrow_block - 1) / c.narrow_block;
     c.narrow_block = ((nc + c.narrow_blocks - 1) / c.narrow_blocks + tile_rows - 1) / tile_rows * tile_rows;
     c.narrow_blocks = (nc + c.narrow_block - 1) / c.narrow_block;

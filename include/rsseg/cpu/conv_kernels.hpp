@@ -79,6 +79,8 @@ struct kernel_table {
   void (*gather[3])(const gather_job<T>&) = {};
   void (*outer[3])(const outer_job<T>&) = {};
   void (*depthwise)(const depthwise_job<T>&) = nullptr;
+  void (*depthwise_pair)(const depthwise_job<T>&, const T* const*, T* const*, std::ptrdiff_t) = nullptr;
+  void (*depthwise_weights)(int, int, const T*, const T* const*, std::ptrdiff_t, std::ptrdiff_t, T*) = nullptr;
   void (*column_sums)(int, std::int64_t, const T*, std::ptrdiff_t, const T*, std::ptrdiff_t, T*, bool) = nullptr;
   void (*winograd_input)(const T* const*, int, T*, std::ptrdiff_t) = nullptr;
   void (*winograd_output)(const T*, std::ptrdiff_t, int, T* const*, const T*, std::ptrdiff_t, bool) = nullptr;
