@@ -7,11 +7,12 @@
 #include <cstring>
 
 #include "rsseg/io/atomic_file.hpp"
-#include "rsseg/io/detail/raster_spool.hpp"
-#include "rsseg/io/detail/world_file.hpp"
 #include "rsseg/io/raster.hpp"
+// after raster.hpp:
+#include "rsseg/io/detail/raster_spool.inc"
+#include "rsseg/io/detail/world_file.inc"
 #if defined(RSSEG_WITH_GDAL)
-#include "rsseg/io/detail/raster_gdal.hpp"
+#include "rsseg/io/detail/raster_gdal.inc"
 #endif
 
 namespace rsseg::io {

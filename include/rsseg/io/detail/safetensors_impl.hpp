@@ -96,7 +96,9 @@ RSSEG_IO_INLINE void safetensors_reader::parse(const std::string& header, std::u
     fail("header is not valid JSON (" + detail::printable(problem.what()) + "): the file is damaged");
   }
   if (!twice.empty()) fail("tensor '" + detail::printable(twice) + "' appears twice in the header");
-  for (const auto& [name, value] : root.items()) {
+  for (const auto& item : root.items()) {
+    const std::string& name = item.key();  // clang 14 cannot capture a structured binding
+    const json& value = item.value();
     const auto bad = [&](const std::string& why) { fail("tensor '" + detail::printable(name) + "': " + why); };
     if (name == "__metadata__") {
       if (!value.is_object()) fail("__metadata__ is not an object of strings");
