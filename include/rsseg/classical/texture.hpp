@@ -156,8 +156,8 @@ inline std::vector<std::uint8_t> lbp(const T* v, int h, int w) {
 }
 
 /// out (h, w, 10): share of each riu2 pattern in the (2 radius + 1)^2 window, clipped at the border.
-template <class T>
-inline void lbp_histogram_map(const T* v, int h, int w, int radius, T* out) {
+template <class T, class Out>
+inline void lbp_histogram_map(const T* v, int h, int w, int radius, Out* out) {
   const auto codes = lbp(v, h, w);
   parallel_for(h, [&](std::int64_t row) {
     const int top = std::max(0, int(row) - radius), bottom = std::min(h - 1, int(row) + radius);
@@ -169,7 +169,7 @@ inline void lbp_histogram_map(const T* v, int h, int w, int radius, T* out) {
     for (int x = 0; x < w; ++x) {
       if (x + radius < w) column(x + radius, 1);
       if (x - radius - 1 >= 0) column(x - radius - 1, -1);
-      for (int k = 0; k < 10; ++k) out[(row * w + x) * 10 + k] = T(double(counts[k]) / pixels);
+      for (int k = 0; k < 10; ++k) out[(row * w + x) * 10 + k] = Out(double(counts[k]) / pixels);
     }
   });
 }
@@ -182,8 +182,8 @@ struct gabor_options {
 
 /// out (h, w, scales * orientations): magnitude of complex Gabor responses without their mean (a flat image gives 0), border repeated.
 /// The envelope is round, so each filter is separable: O(wavelength) per pixel.
-template <class T>
-inline void gabor_map(const T* v, int h, int w, const gabor_options& o, T* out) {
+template <class T, class Out>
+inline void gabor_map(const T* v, int h, int w, const gabor_options& o, Out* out) {
   if (o.scales < 1 || o.orientations < 1 || !(o.first_wavelength >= 2) || !(o.bandwidth > 0))
     throw usage_error("gabor_map: expected at least one scale and orientation, wavelength >= 2 pixels and bandwidth > 0");
   const int filters = o.scales * o.orientations;
@@ -230,7 +230,7 @@ inline void gabor_map(const T* v, int h, int w, const gabor_options& o, T* out) 
           sr += yr[k] * rr[at] - yi[k] * ri[at], si += yr[k] * ri[at] + yi[k] * rr[at], se += env[k] * re[at];
         }
         sr -= mean_r * se, si -= mean_i * se;
-        out[(std::int64_t(y) * w + x) * filters + filter] = T(std::sqrt(sr * sr + si * si));
+        out[(std::int64_t(y) * w + x) * filters + filter] = Out(std::sqrt(sr * sr + si * si));
       }
     }
   });

@@ -93,8 +93,8 @@ inline bool enforce_area(T* p, std::int64_t pixels, int labels, const std::vecto
   return met;
 }
 
-/// Relabels by iterated conditional modes with energy -ln p + penalty * forbid[a, b] per 4-neighbour pair (forbid K x K, its symmetric part
-/// counts). Chequerboard order. Returns the number of forbidden pairs left.
+/// Relabels pixels of forbidden 4-neighbour pairs, the least sure first, each to the label of least -ln p + penalty * forbid[a, b] towards its
+/// neighbours (iterated conditional modes; forbid K x K, its symmetric part counts). Returns the number of forbidden pairs left.
 template <class T>
 inline std::int64_t resolve_forbidden_neighbours(const T* p, int h, int w, int labels, const std::vector<double>& forbid, double penalty,
                                                  std::int32_t* label, int sweeps = 20) {
@@ -103,29 +103,28 @@ inline std::int64_t resolve_forbidden_neighbours(const T* p, int h, int w, int l
     if (a < 0 || a >= labels || b < 0 || b >= labels) return 0.0;
     return 0.5 * (forbid[std::size_t(a) * labels + b] + forbid[std::size_t(b) * labels + a]);
   };
+  const auto around = [&](std::int64_t i, std::int32_t k) {
+    const std::int64_t x = i % w, y = i / w;
+    return (x > 0 ? cost(k, label[i - 1]) : 0) + (x + 1 < w ? cost(k, label[i + 1]) : 0) + (y > 0 ? cost(k, label[i - w]) : 0) +
+           (y + 1 < h ? cost(k, label[i + w]) : 0);
+  };
+  std::vector<std::int64_t> conflict;
   for (int sweep = 0; sweep < sweeps; ++sweep) {
-    std::vector<char> changed(std::size_t(h), 0);
-    for (int color = 0; color < 2; ++color)
-      parallel_for(h, [&](std::int64_t y) {
-        for (int x = int((y + color) % 2); x < w; x += 2) {
-          const std::int64_t i = y * w + x;
-          if (label[i] < 0 || label[i] >= labels) continue;
-          const auto energy = [&](std::int32_t k) {
-            double e = -std::log(std::max(double(p[i * labels + k]), 1e-12));
-            if (x > 0) e += penalty * cost(k, label[i - 1]);
-            if (x + 1 < w) e += penalty * cost(k, label[i + 1]);
-            if (y > 0) e += penalty * cost(k, label[i - w]);
-            if (y + 1 < h) e += penalty * cost(k, label[i + w]);
-            return e;
-          };
-          std::int32_t best = label[i];
-          double least = energy(best);
-          for (std::int32_t k = 0; k < labels; ++k)
-            if (const double e = energy(k); e < least) least = e, best = k;
-          if (best != label[i]) label[i] = best, changed[std::size_t(y)] = 1;
-        }
-      });
-    if (std::find(changed.begin(), changed.end(), 1) == changed.end()) break;
+    conflict.clear();
+    for (std::int64_t i = 0; i < std::int64_t(h) * w; ++i)
+      if (around(i, label[i]) > 0) conflict.push_back(i);
+    const auto sure = [&](std::int64_t i) { return p[i * labels + label[i]]; };
+    std::stable_sort(conflict.begin(), conflict.end(), [&](std::int64_t a, std::int64_t b) { return sure(a) < sure(b); });
+    bool changed = false;
+    for (const std::int64_t i : conflict) {
+      const auto energy = [&](std::int32_t k) { return -std::log(std::max(double(p[i * labels + k]), 1e-12)) + penalty * around(i, k); };
+      std::int32_t best = label[i];
+      double least = energy(best);
+      for (std::int32_t k = 0; k < labels && around(i, label[i]) > 0; ++k)
+        if (const double e = energy(k); e < least) least = e, best = k;
+      if (best != label[i]) label[i] = best, changed = true;
+    }
+    if (!changed) break;
   }
   std::int64_t left = 0;
   for (int y = 0; y < h; ++y)
