@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// Everything a training needs to go on as if it had not stopped: weights, optimiser state, position in the data, counters.
+// One safetensors file, replaced atomically: after a kill at any moment the last complete one is there.
+#pragma once
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "rsseg/data/loader.hpp"
+#include "rsseg/train/optimizer.hpp"
+#include "rsseg/train/weights.hpp"
+
+namespace rsseg::train {
+
+struct training_state {
+  std::uint64_t step = 0;        ///< optimiser steps done
+  data::loader_state position;
+  double elapsed = 0;            ///< seconds of training so far
+  double best_miou = -1;
+  double running_loss = 0;
+  std::uint64_t evaluations = 0;
+  nlohmann::json settings;       ///< what may not change between runs: network, classes, bands, batch, crop, seed, ...
+};
+
+inline void save_checkpoint(const std::string& path, const parameter_store<float>& store, optimizer<float>& opt, const training_state& s) {
+  std::vector<io::tensor_view> views;
+  const auto flat = [&](const char* name, const std::vector<float>& v) {
+    if (!v.empty()) views.push_back({name, {std::int64_t(v.size())}, io::dtype::f32, v.data()});
+  };
+  flat("values", store.values());
+  flat("first", opt.first());
+  flat("second", opt.second());
+  flat("average", opt.average());
+  const nlohmann::json j = {{"step", s.step},           {"epoch", s.position.epoch},   {"batch", s.position.number},        {"elapsed", s.elapsed},
+                            {"best_miou", s.best_miou}, {"evaluations", s.evaluations}, {"optimizer_steps", opt.steps()},    {"settings", s.settings},
+                            {"running_loss", s.running_loss}};
+  io::write_safetensors(path, views, {{"rsseg.checkpoint", j.dump()}});
+}
+
+/// Throws input_error when the file is damaged or belongs to another training (naming the setting that differs).
+inline training_state load_checkpoint(const std::string& path, parameter_store<float>& store, optimizer<float>& opt, const nlohmann::json& settings) {
+  const io::safetensors_reader file(path);
+  const std::string text = file.metadata("rsseg.checkpoint");
+  if (text.empty()) throw input_error(path + ": not a training checkpoint (weights files are for --init); give the --out folder of the training");
+  training_state s;
+  try {
+    const auto j = nlohmann::json::parse(text);
+    s.settings = j.at("settings");
+    for (const auto& [key, value] : settings.items())
+      if (!s.settings.contains(key) || s.settings.at(key) != value)
+        throw input_error(path + ": was made with " + key + " = " + (s.settings.contains(key) ? s.settings.at(key).dump() : "nothing") + ", now it is " + value.dump() +
+                          "; use the same options, or another --out");
+    s.step = j.at("step"), s.position.epoch = j.at("epoch"), s.position.number = j.at("batch"), s.elapsed = j.at("elapsed");
+    s.best_miou = j.at("best_miou"), s.evaluations = j.at("evaluations"), s.running_loss = j.at("running_loss");
+    opt.steps() = j.at("optimizer_steps");
+  } catch (const nlohmann::json::exception& e) {
+    throw input_error(path + ": its training state cannot be read (" + e.what() + ")");
+  }
+  const auto flat = [&](const char* name, std::vector<float>& v) {
+    if (!v.empty()) file.read_into(name, {std::int64_t(v.size())}, v.data());
+  };
+  flat("values", store.values());
+  flat("first", opt.first());
+  flat("second", opt.second());
+  flat("average", opt.average());
+  store.touch();
+  return s;
+}
+
+}  // namespace rsseg::train

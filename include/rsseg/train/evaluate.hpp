@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+// A network over a whole data set: every image is segmented as `segment` would do it, and counted.
+#pragma once
+#include <memory>
+
+#include "rsseg/data/dataset.hpp"
+#include "rsseg/model/model.hpp"
+#include "rsseg/nets/entry.hpp"
+#include "rsseg/scene/segment.hpp"
+#include "rsseg/train/metrics.hpp"
+#include "rsseg/train/metrics_boundary.hpp"
+
+namespace rsseg::train {
+
+/// Options of the tiler that follow from a network: legal sizes, margin of valid convolutions, receptive field at this tile size.
+template <class T>
+scene::segment_options tiling_of(const network_entry& net, basic_model<T>& model, int tile, const data::normalization& normalize) {
+  scene::segment_options o;
+  o.sizes = {net.size_multiple, net.size_offset, net.minimum_size};
+  o.tile = o.sizes.at_least(tile);
+  o.normalize = normalize;
+  const graph::graph& g = model.inference().graph();
+  int bands = 3;
+  for (int i = 0; i < g.nodes.size(); ++i)
+    if (g.nodes[i].kind == graph::op::input) bands = g.nodes[i].channels;
+  const shape in{1, bands, o.tile, o.tile};
+  graph::graph_error e;
+  const graph::list<shape> s = graph::extents_for(g, &in, 1, e);
+  if (e.what != graph::fault::none) throw usage_error("tile " + std::to_string(o.tile) + ": " + describe_error(g, e));
+  if (g.outputs[0].labels == label_rule::crop_labels) o.margin = (o.tile - s[g.outputs[0].node].h) / 2;
+  const graph::receptive_field field = graph::receptive_field_of(g, &in, 1);
+  if (!field.everything) o.receptive_field = std::max(field.h, field.w);
+  return o;
+}
+
+/// Segments one decoded image in memory; ids row-major.
+inline std::vector<std::uint8_t> segment_pixels(const scene::predictor& predict, const data::pixels& image, const scene::segment_options& options) {
+  io::raster_info info;
+  info.width = image.width, info.height = image.height, info.bands = image.bands;
+  info.type = image.values.index() == 0 ? io::sample_type::u8 : image.values.index() == 1 ? io::sample_type::u16 : io::sample_type::f32;
+  std::vector<float> values(image.count());
+  std::visit([&](const auto& v) { std::copy(v.begin(), v.end(), values.begin()); }, image.values);
+  const auto source = io::memory_source(info, std::move(values));
+  io::raster_info out = info;
+  out.bands = 1, out.type = io::sample_type::u8;
+  io::memory_raster sink(out);
+  std::vector<std::uint8_t> ids(std::size_t(info.width) * std::size_t(info.height));
+  scene::segment_options o = options;
+  o.on_rows = [&](int y, int rows, const std::uint8_t* from) { std::copy(from, from + std::size_t(rows) * std::size_t(info.width), ids.begin() + std::ptrdiff_t(y) * info.width); };
+  scene::segment(predict, *source, sink, o);
+  return ids;
+}
+
+/// Called after each image with (done, all, sample, ids); return false to stop.
+using image_callback = std::function<bool(std::size_t, std::size_t, const data::sample&, const std::vector<std::uint8_t>&)>;
+
+/// Confusion matrix over a data set.
+inline confusion_matrix evaluate(const scene::predictor& predict, const data::dataset& set, const scene::segment_options& options, const image_callback& each = {}) {
+  confusion_matrix matrix(set.classes().count(), set.classes().ignore_id);
+  for (std::size_t i = 0; i < set.size(); ++i) {
+    const auto s = set.load(i);
+    const auto ids = segment_pixels(predict, s->image, options);
+    matrix.add(s->labels.ids.data(), ids.data(), std::int64_t(ids.size()), s->name);
+    if (each && !each(i + 1, set.size(), *s, ids)) break;
+  }
+  return matrix;
+}
+
+/// A model as the tiler's predictor.
+template <class Model>
+scene::predictor predictor_of(Model& model) {
+  return [&model](const tensor<float>& x) { return model.infer(x); };
+}
+
+}  // namespace rsseg::train

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// rsseg segment: maps a scene of any size in bounded memory, georeferenced as its input.
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "commands.hpp"
+#include "rsseg/train/evaluate.hpp"
+#include "rsseg/train/progress.hpp"
+
+namespace rsseg::program {
+namespace {
+
+struct segment_request {
+  load_request load;
+  std::string input, output, overlay;
+  int tile = 512, overlap = -1, batch = 1;
+  double alpha = 0.5, max_memory = 0;
+  bool blend = false, fresh = false;
+};
+
+std::string file_stamp(const std::string& path) {
+  struct stat s {};
+  return ::stat(path.c_str(), &s) == 0 ? std::to_string(s.st_size) + "." + std::to_string(s.st_mtime) : "?";
+}
+
+/// Blends the finished map over the picture, row by row of the map: both are read by windows.
+void write_overlay(const segment_request& q, const loaded_network& n) {
+  const auto picture = io::open_raster(q.input);
+  const auto map = io::open_raster(q.output);
+  io::raster_info info = picture->info();
+  const int bands = info.bands;
+  const float scale = info.type == io::sample_type::u8 ? 1.0f : info.type == io::sample_type::u16 ? 255.0f / 65535 : 255.0f;
+  info.bands = 3, info.type = io::sample_type::u8, info.nodata.reset(), info.colors.clear(), info.band_names.clear();
+  const auto sink = io::create_raster(q.overlay, info);
+  const int rows = 256;
+  std::vector<float> in, ids_f;
+  std::vector<std::uint8_t> rgb, ids;
+  for (int y = 0; y < info.height; y += rows) {
+    const int h = std::min(rows, info.height - y);
+    const std::size_t pixels = std::size_t(h) * std::size_t(info.width);
+    in.resize(pixels * std::size_t(bands)), ids_f.resize(pixels), rgb.resize(pixels * 3), ids.resize(pixels);
+    picture->read_window(0, y, info.width, h, in.data());
+    map->read_window(0, y, info.width, h, ids_f.data());
+    for (std::size_t i = 0; i < pixels; ++i) {
+      ids[i] = std::uint8_t(ids_f[i]);
+      for (std::size_t c = 0; c < 3; ++c) {
+        const float v = in[i * std::size_t(bands) + (bands >= 3 ? c : 0)] * scale;
+        rgb[i * 3 + c] = std::uint8_t(std::isfinite(v) ? std::clamp(v, 0.0f, 255.0f) : 0.0f);
+      }
+    }
+    io::overlay(rgb.data(), ids.data(), std::int64_t(pixels), n.palette, q.alpha);
+    sink->write_window(0, y, info.width, h, rgb.data());
+  }
+  sink->close();
+}
+
+void run_segment(segment_request q, const common_options& common) {
+  const auto source = io::open_raster(q.input);
+  q.load.bands = source->info().bands;
+  std::error_code none;
+  for (const std::string* out : {&q.output, &q.overlay})
+    if (!out->empty() && std::filesystem::equivalent(*out, q.input, none)) throw usage_error(*out + ": is the input; choose another file for the result");
+  if (!q.overlay.empty() && q.overlay == q.output) throw usage_error("--overlay and -o are the same file");
+  loaded_network n = load_network(q.load);
+  if (q.max_memory > 0) n.model->set_memory_limit(std::size_t(q.max_memory * 1048576));
+  auto o = train::tiling_of(*n.entry, *n.model, q.tile, n.normalize);
+  o.overlap = q.overlap, o.blend = q.blend, o.batch = q.batch;
+  const auto& info = source->info();
+  const scene::segment_plan plan = scene::plan_segment(info.width, info.height, o);
+  if (!common.quiet)
+    std::fprintf(stderr, "%s: %d x %d pixels, %zu tiles of %d x %d, overlap %d%s\n", q.input.c_str(), info.width, info.height, plan.rows.size() * plan.columns.size(), plan.tile_w, plan.tile_h,
+                 2 * plan.halo, o.blend ? ", blended" : plan.exact ? " (covers the receptive field: no seams)" : "");
+  io::raster_info out = info;
+  out.bands = 1, out.type = io::sample_type::u8, out.nodata.reset(), out.band_names.clear();
+  out.colors = io::color_table(n.palette);
+  io::create_options create;
+  create.resumable = !q.blend;
+  create.resume_key = std::string(n.entry->name) + " " + q.load.weights + " " + file_stamp(q.load.weights) + " " + q.input + " " + file_stamp(q.input) + " " + std::to_string(plan.tile_w) + " " +
+                      std::to_string(plan.halo) + " " + n.info.normalize + (q.fresh ? " " + std::to_string(std::size_t(::time(nullptr))) : "");
+  const auto sink = io::create_raster(q.output, out, create);
+  train::progress_options po;
+  po.quiet = common.quiet;
+  train::progress bar("segment", std::int64_t(plan.rows.size() * plan.columns.size()), "tiles", po);
+  o.progress = [&](std::int64_t done, std::int64_t) {
+    bar.update(done);
+    return !interrupted();
+  };
+  std::vector<std::int64_t> histogram(256, 0);
+  o.on_rows = [&](int, int rows, const std::uint8_t* ids) {
+    for (std::int64_t i = 0; i < std::int64_t(rows) * info.width; ++i) ++histogram[ids[i]];
+  };
+  scene::segment(train::predictor_of(*n.model), *source, *sink, o);
+  if (interrupted()) {
+    bar.message("interrupted; the same command goes on where it stopped");
+    throw CLI::RuntimeError(130);
+  }
+  sink->close();
+  bar.finish();
+  if (!q.overlay.empty()) write_overlay(q, n);
+  if (common.json) {
+    nlohmann::json j = {{"output", q.output}, {"width", info.width}, {"height", info.height}, {"tiles", plan.rows.size() * plan.columns.size()}, {"seconds", bar.elapsed()}, {"pixels", nlohmann::json::object()}};
+    for (int k = 0; k < n.info.classes; ++k) j["pixels"][train::class_name(n.info.class_names, k)] = histogram[std::size_t(k)];
+    std::printf("%s\n", j.dump().c_str());
+  } else if (!common.quiet) {
+    for (int k = 0; k < n.info.classes; ++k)
+      std::printf("%-20s %6.2f %%\n", train::class_name(n.info.class_names, k).c_str(), 100.0 * double(histogram[std::size_t(k)]) / (double(info.width) * info.height));
+    std::printf("%s%s%s\n", q.output.c_str(), q.overlay.empty() ? "" : ", ", q.overlay.c_str());
+  }
+}
+
+}  // namespace
+
+void add_segment(CLI::App& app, common_options& common) {
+  auto q = std::make_shared<segment_request>();
+  auto* c = app.add_subcommand("segment", "map a scene: class ids, georeferenced as the input");
+  c->footer("A run that was stopped goes on where it was when the same command is given again (GeoTIFF and PNG, without --blend).");
+  c->add_option("input", q->input, "image: PNG, JPEG, or anything GDAL reads")->required();
+  c->add_option("-o,--output", q->output, "map: .tif (georeferenced) or .png")->required();
+  c->add_option("--net", q->load.net, "network (default: as the weights say)");
+  c->add_option("--weights", q->load.weights, "weights (.safetensors)")->required();
+  c->add_option("--classes", q->load.classes, "number of classes, if the weights do not say")->check(CLI::Range(1, 255));
+  c->add_option("--normalize", q->load.normalize, "imagenet, unit, MEAN/STD, if the weights do not say");
+  c->add_option("--overlay", q->overlay, "picture with the map over it");
+  c->add_option("--alpha", q->alpha, "opacity of the overlay")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+  c->add_option("--tile", q->tile, "side of tiles in pixels")->capture_default_str()->check(CLI::Range(16, 65536));
+  c->add_option("--overlap", q->overlap, "pixels shared by neighbouring tiles (default: from the receptive field)")->check(CLI::NonNegativeNumber);
+  c->add_option("--batch", q->batch, "tiles run together")->capture_default_str()->check(CLI::Range(1, 1024));
+  c->add_flag("--blend", q->blend, "average overlapping tiles instead of cutting them");
+  c->add_flag("--fresh", q->fresh, "do not go on with an interrupted run");
+  c->add_option("--max-memory", q->max_memory, "MiB the network may use")->check(CLI::PositiveNumber);
+  c->callback([q, &common] { run_segment(*q, common); });
+}
+
+}  // namespace rsseg::program

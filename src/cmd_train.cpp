@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: MIT
+// rsseg train, rsseg eval: learn from labelled images, measure, and show both in report.html.
+#include <sys/sysinfo.h>
+
+#include <cstdio>
+
+#include "commands.hpp"
+#include "rsseg/data/registry.hpp"
+#include "rsseg/train/progress.hpp"
+#include "rsseg/train/report.hpp"
+#include "rsseg/train/trainer.hpp"
+
+namespace rsseg::program {
+namespace {
+
+struct train_request {
+  std::string net, data, val, out, init, normalize = "auto", optimizer, schedule, loss = "ce", weighting = "none", augment = "aerial";
+  int classes = 0, crop = 0, batch = 0, accumulate = 1, workers = 2, ignore = -1, tile = 0;
+  double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = 0, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1, checkpoint_every = 60, head_rate = 0;
+  std::uint64_t steps = 0, seed = 1, checkpoint_steps = 0, epoch_draws = 0;
+  bool resume = false, recompute = false, nesterov = false, freeze_norm = false;
+  double max_memory = 0;
+};
+
+graph::loss_term term_named(const std::string& name) {
+  graph::loss_term t;
+  if (name == "ce") t.kind = graph::loss_kind::cross_entropy;
+  else if (name == "dice") t.kind = graph::loss_kind::dice, t.alpha = 1;
+  else if (name == "focal") t.kind = graph::loss_kind::focal, t.alpha = 2;
+  else if (name == "jaccard") t.kind = graph::loss_kind::jaccard, t.alpha = 1;
+  else if (name == "tversky") t.kind = graph::loss_kind::tversky, t.alpha = 0.3, t.beta = 0.7;
+  else if (name == "lovasz") t.kind = graph::loss_kind::lovasz;
+  else if (name == "ohem") t.kind = graph::loss_kind::ohem, t.alpha = 0.7, t.count = 100000;
+  else throw usage_error("loss \"" + name + "\": unknown; use ce, dice, focal, jaccard, tversky, lovasz, ohem, or a sum such as ce+dice or ce+0.5*lovasz");
+  return t;
+}
+
+graph::loss_options parse_loss(const std::string& text) {
+  graph::loss_options l;
+  l.term_count = 0;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t end = std::min(text.find('+', at), text.size());
+    std::string part = text.substr(at, end - at);
+    double weight = 1;
+    if (const auto star = part.find('*'); star != std::string::npos) {
+      char* rest = nullptr;
+      weight = std::strtod(part.c_str(), &rest);
+      if (rest != part.c_str() + star || !(weight > 0)) throw usage_error("loss \"" + text + "\": \"" + part + "\" does not start with a positive number");
+      part = part.substr(star + 1);
+    }
+    if (l.term_count == 4) throw usage_error("loss \"" + text + "\": at most four terms");
+    l.terms[l.term_count] = term_named(part);
+    l.terms[l.term_count++].weight = weight;
+    at = end + 1;
+  }
+  return l;
+}
+
+/// Pictures for the report: image, labels and map of some images of a set.
+void add_pictures(train::report& r, const data::sample& s, const std::vector<std::uint8_t>& ids) {
+  io::image8 rgb;
+  rgb.width = s.image.width, rgb.height = s.image.height, rgb.channels = 3;
+  rgb.samples.resize(std::size_t(rgb.width) * std::size_t(rgb.height) * 3);
+  std::visit(
+      [&](const auto& v) {
+        float top = s.image.values.index() == 0 ? 255.0f : 0.0f;
+        if (top == 0)
+          for (auto x : v) top = std::max(top, float(x));
+        const std::size_t bands = std::size_t(s.image.bands), pixels = rgb.samples.size() / 3;
+        for (std::size_t i = 0; i < pixels; ++i)
+          for (std::size_t c = 0; c < 3; ++c) {
+            const float x = float(v[i * bands + (bands >= 3 ? c : 0)]) * 255.0f / std::max(top, 1e-9f);
+            rgb.samples[i * 3 + c] = std::uint8_t(std::clamp(x, 0.0f, 255.0f));
+          }
+      },
+      s.image.values);
+  io::image8 labels{rgb.width, rgb.height, 1, s.labels.ids}, map{rgb.width, rgb.height, 1, ids};
+  io::image8 a = io::overlay(rgb, labels, r.colors, 0.55), b = io::overlay(rgb, map, r.colors, 0.55);
+  r.pictures.push_back({s.name + ": labels", std::move(a)});
+  r.pictures.push_back({s.name + ": map", std::move(b)});
+}
+
+train::training_curves curves_of(const std::vector<nlohmann::json>& log) {
+  train::training_curves c;
+  double smooth = 0;
+  bool first = true;
+  for (const auto& l : log) {
+    if (l.contains("loss")) {
+      smooth = first ? l["loss"].get<double>() : 0.95 * smooth + 0.05 * l["loss"].get<double>();
+      first = false;
+      c.steps.push_back(l["step"]), c.loss.push_back(smooth), c.learning_rate.push_back(l["lr"]);
+    } else if (l.contains("val_miou") && l["val_miou"].is_number()) {
+      c.validation_steps.push_back(l["step"]), c.mean_iou.push_back(l["val_miou"]);
+    }
+  }
+  return c;
+}
+
+std::size_t memory_of_machine() {
+  struct sysinfo s {};
+  return ::sysinfo(&s) == 0 ? std::size_t(s.totalram) * s.mem_unit : 0;
+}
+
+void run_train(const train_request& q, const common_options& common) {
+  const network_entry& e = network_named(q.net);
+  if (!e.segmenter) throw usage_error("network '" + q.net + "' is trained as a part of a larger system, not by itself");
+  data::open_options open;
+  open.classes = q.classes, open.ignore_id = q.ignore;
+  const auto set = data::open_dataset(q.data, open);
+  open.classes = set->classes().count();
+  const auto val = q.val.empty() ? nullptr : data::open_dataset(q.val, open);
+  if (val && val->bands() != set->bands()) throw usage_error(q.val + ": images of " + std::to_string(val->bands()) + " bands, " + q.data + " has " + std::to_string(set->bands()));
+  const recipe& d = e.defaults;
+
+  train::train_options o;
+  o.out = q.out, o.seed = q.seed, o.steps = q.steps, o.epochs = q.epochs, o.minutes = q.minutes;
+  o.batch = q.batch ? q.batch : d.batch, o.accumulate = q.accumulate, o.workers = q.workers;
+  const auto legal = [&](int n) { return scene::size_rule{e.size_multiple, e.size_offset, e.minimum_size}.at_least(n); };
+  const int crop = legal(q.crop ? q.crop : d.crop);
+  o.augment = q.augment == "aerial" ? data::augment_options::aerial(crop) : q.augment == "upright" ? data::augment_options::upright(crop, crop) : data::augment_options::none();
+  if (q.augment != "aerial" && q.augment != "upright" && q.augment != "none") throw usage_error("--augment \"" + q.augment + "\": unknown; use aerial, upright or none");
+  o.augment.crop_height = o.augment.crop_width = crop;
+  o.sampling.by_area = true, o.sampling.balance = q.balance, o.sampling.draws_per_epoch = std::size_t(q.epoch_draws);
+  o.normalize = q.normalize == "auto" ? (set->bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(*set)) : data::normalization::parse(q.normalize);
+  o.optimizer.kind = train::optimizer_named(q.optimizer.empty() ? d.optimizer : q.optimizer);
+  const bool adam = o.optimizer.kind == train::optimizer_kind::adam || o.optimizer.kind == train::optimizer_kind::adamw;
+  o.optimizer.momentum = q.momentum >= 0 ? q.momentum : adam ? 0.9 : d.momentum;
+  // A recipe's rate and decay belong to its optimiser.
+  const bool same = q.optimizer.empty() || q.optimizer == d.optimizer;
+  o.optimizer.weight_decay = q.weight_decay >= 0 ? q.weight_decay : same ? d.weight_decay : adam ? 1e-2 : 1e-4;
+  o.optimizer.nesterov = q.nesterov, o.optimizer.clip_norm = q.clip, o.optimizer.ema = q.ema;
+  o.schedule.kind = q.schedule.empty() ? d.schedule : q.schedule;
+  o.schedule.base = q.lr > 0 ? q.lr : same ? d.learning_rate : adam ? 1e-3 : 1e-2;
+  o.schedule.warmup = q.warmup;
+  o.loss = parse_loss(q.loss);
+  o.loss.ignore = set->classes().ignore_id;
+  o.weighting = data::parse_class_weighting(q.weighting);
+  o.tile = q.tile ? q.tile : std::max(crop, 512);
+  o.evaluate_every = q.evaluate_every, o.checkpoint_seconds = q.checkpoint_every, o.checkpoint_steps = q.checkpoint_steps;
+  o.recompute = q.recompute, o.resume = q.resume;
+  o.memory_limit = q.max_memory > 0 ? std::size_t(q.max_memory * 1048576) : memory_of_machine() / 10 * 9;
+  o.head_rate = q.head_rate > 0 ? q.head_rate : q.init.empty() ? 1 : d.head_rate, o.backbone = d.backbone;
+
+  build_options b;
+  b.classes = set->classes().count(), b.bands = set->bands(), b.freeze_norm = q.freeze_norm;
+  basic_model<float> model(e.build, b);
+  model.weights().initialise(q.seed);
+  train::progress_options po;
+  po.quiet = common.quiet;
+  std::unique_ptr<train::progress> bar;
+  const auto say = [&](const std::string& line) {
+    if (common.quiet) return;
+    if (bar) bar->message(line);
+    else std::fprintf(stderr, "%s\n", line.c_str());
+  };
+  if (!q.init.empty()) {
+    train::load_options lo;
+    lo.strict = false;
+    const io::safetensors_reader file(q.init);
+    const auto report = train::load_weights(file, model.weights(), lo);
+    if (report.missing.size() + report.misshaped.size() == model.weights().entries().size())
+      throw input_error(q.init + ": holds no tensor of this network; " + report.text());
+    say("initial weights from " + q.init + (report.text().empty() ? "" : ": " + report.text()));
+  }
+  train::weights_info info;
+  info.network = e.name, info.classes = b.classes, info.bands = b.bands, info.class_names = set->classes().names, info.ignore_id = set->classes().ignore_id;
+  for (const auto& c : set->classes().palette) info.colours.push_back({c[0], c[1], c[2]});
+  info.normalize = o.normalize.text();
+  say(std::string(e.title) + ": " + with_units(double(model.weights().parameter_count())) + " parameters, " + std::to_string(b.classes) + " classes, " + std::to_string(set->size()) +
+      " images, crops of " + std::to_string(crop) + ", batch " + std::to_string(o.batch) + ", " + (q.optimizer.empty() ? d.optimizer : q.optimizer.c_str()) + " at " + std::to_string(o.schedule.base));
+
+  train::trainer trainer(e, model, set, val, info, o);
+  bar = std::make_unique<train::progress>("train", 0, "steps", po);
+  double miou = -1;
+  train::train_events events;
+  events.interrupted = [] { return interrupted(); };
+  events.message = say;
+  std::unique_ptr<train::confusion_matrix> last_matrix;
+  events.step = [&](const train::training_state& s, double, double lr, double p) {
+    if (p > 0) bar->set_total(std::max<std::int64_t>(std::int64_t(s.step), std::int64_t(std::llround(double(s.step) / p))));
+    char note[96];
+    std::snprintf(note, sizeof note, "loss %.4f  lr %.2g%s", s.running_loss, lr, "");
+    std::string text = note;
+    if (miou >= 0) std::snprintf(note, sizeof note, "  val mIoU %.3f", miou), text += note;
+    bar->update(std::int64_t(s.step), text);
+  };
+  events.validated = [&](const train::training_state& s, const train::confusion_matrix& m) {
+    miou = m.scores().mean_iou;
+    last_matrix = std::make_unique<train::confusion_matrix>(m);
+    char line[96];
+    std::snprintf(line, sizeof line, "step %llu: val mIoU %.4f, pixel accuracy %.4f", static_cast<unsigned long long>(s.step), miou, m.scores().pixel_accuracy);
+    say(line);
+  };
+  const train::train_result result = trainer.run(events);
+  char note[64];
+  std::snprintf(note, sizeof note, "loss %.4f", result.state.running_loss);
+  bar->finish(note);
+
+  train::report r;
+  r.title = std::string(e.title) + " on " + q.data;
+  r.colors = io::default_palette(b.classes, set->classes().ignore_id);
+  for (std::size_t k = 0; k < set->classes().names.size(); ++k) {
+    const auto& c = set->classes().palette[k];
+    r.colors.names[k] = set->classes().names[k], r.colors.colors[k] = {c[0], c[1], c[2]};
+  }
+  r.curves = curves_of(result.log);
+  r.facts = {{"network", std::string(e.title) + ", " + with_units(double(model.weights().parameter_count())) + " parameters"},
+             {"data", q.data + ", " + std::to_string(set->size()) + " images"},
+             {"validation", q.val.empty() ? "none" : q.val + ", " + std::to_string(val->size()) + " images"},
+             {"steps", std::to_string(result.state.step) + " of batch " + std::to_string(o.batch * o.accumulate) + " at " + std::to_string(crop) + " x " + std::to_string(crop)},
+             {"time", train::duration_text(result.state.elapsed)},
+             {"loss", q.loss + (q.weighting == "none" ? "" : ", class weights: " + q.weighting)},
+             {"seed", std::to_string(q.seed)}};
+  const bool finished = !result.interrupted;
+  if (val && finished && !interrupted()) {
+    // The best weights, as they were saved, over the validation set once more: figures and pictures belong to the file.
+    load_request lr_;
+    lr_.weights = q.out + "/weights.safetensors";
+    loaded_network best = load_network(lr_);
+    const auto tiling = train::tiling_of(e, *best.model, o.tile, best.normalize);
+    const std::size_t step = std::max<std::size_t>(1, val->size() / 3);
+    auto matrix = train::evaluate(train::predictor_of(*best.model), *val, tiling, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
+      if ((i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
+      return !interrupted();
+    });
+    last_matrix = std::make_unique<train::confusion_matrix>(std::move(matrix));
+  }
+  if (last_matrix) r.matrix = last_matrix.get();
+  r.summary = finished ? "Training finished." : "Training was interrupted; --resume goes on.";
+  train::write_report(q.out + "/report.html", r);
+  if (result.interrupted || interrupted()) {
+    say("interrupted; checkpoint in " + q.out + ", go on with --resume");
+    throw CLI::RuntimeError(130);
+  }
+  nlohmann::json j = {{"out", q.out}, {"steps", result.state.step}, {"seconds", result.state.elapsed}, {"loss", result.state.running_loss}};
+  if (last_matrix) j["val"] = nlohmann::json::parse(train::scores_json(*last_matrix, set->classes().names));
+  if (common.json)
+    std::printf("%s\n", j.dump().c_str());
+  else if (last_matrix)
+    std::printf("%s", train::scores_table(last_matrix->scores(), set->classes().names).c_str());
+  if (!common.json) std::printf("%s: weights.safetensors, checkpoint.safetensors, log.jsonl, report.html\n", q.out.c_str());
+}
+
+struct eval_request {
+  load_request load;
+  std::string data, report;
+  int tile = 512, overlap = -1, boundary = 0, ignore = -1;
+  bool blend = false;
+};
+
+void run_eval(const eval_request& q, const common_options& common) {
+  loaded_network n = load_network(q.load);
+  data::open_options open;
+  open.classes = n.info.classes, open.ignore_id = q.ignore;
+  const auto set = data::open_dataset(q.data, open);
+  if (set->bands() != n.info.bands) throw usage_error(q.data + ": images of " + std::to_string(set->bands()) + " bands; the weights were trained on " + std::to_string(n.info.bands));
+  auto tiling = train::tiling_of(*n.entry, *n.model, q.tile, n.normalize);
+  tiling.overlap = q.overlap, tiling.blend = q.blend;
+  train::progress_options po;
+  po.quiet = common.quiet;
+  train::progress bar("eval", std::int64_t(set->size()), "images", po);
+  std::unique_ptr<train::boundary_f1> boundary;
+  if (q.boundary > 0) boundary = std::make_unique<train::boundary_f1>(n.info.classes, q.boundary, set->classes().ignore_id);
+  train::report r;
+  r.colors = n.palette;
+  const std::size_t step = std::max<std::size_t>(1, set->size() / 3);
+  const auto m = train::evaluate(train::predictor_of(*n.model), *set, tiling, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
+    bar.update(std::int64_t(i));
+    if (boundary) boundary->add(s.labels.ids.data(), ids.data(), s.image.width, s.image.height);
+    if (!q.report.empty() && (i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
+    return !interrupted();
+  });
+  if (interrupted()) throw CLI::RuntimeError(130);
+  bar.finish();
+  if (!q.report.empty()) {
+    r.title = std::string(n.entry->title) + " on " + q.data;
+    r.facts = {{"network", n.entry->title}, {"weights", q.load.weights}, {"data", q.data + ", " + std::to_string(set->size()) + " images"}};
+    r.matrix = &m, r.boundary = boundary.get();
+    train::write_report(q.report, r);
+  }
+  if (common.json)
+    std::printf("%s\n", train::scores_json(m, n.info.class_names, boundary.get()).c_str());
+  else
+    std::printf("%s", train::scores_table(m.scores(), n.info.class_names, boundary.get()).c_str());
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, common_options& common) {
+  auto q = std::make_shared<train_request>();
+  auto* c = app.add_subcommand("train", "train a network on labelled images");
+  c->footer("Example: rsseg train --net unet-16 --data train.txt --val val.txt --minutes 5 --crop 256 --out run\nLeaves weights.safetensors (the best on --val), checkpoint.safetensors, log.jsonl and report.html in --out.");
+  c->add_option("--net", q->net, "network, see rsseg list")->required();
+  c->add_option("--data", q->data, "folder with images/ and masks/, list file, or NAME:DIR[:PART] of a public set")->required();
+  c->add_option("--val", q->val, "the same for validation: the best weights on it are kept");
+  c->add_option("--out", q->out, "folder for the results")->required();
+  auto* g = c->add_option_group("how long");
+  g->add_option("--epochs", q->epochs, "passes over the data")->check(CLI::PositiveNumber);
+  g->add_option("--steps", q->steps, "optimiser steps")->check(CLI::PositiveNumber);
+  g->add_option("--minutes", q->minutes, "minutes; the learning rate then follows the clock")->check(CLI::PositiveNumber);
+  c->add_option("--classes", q->classes, "number of classes (default: from classes.json or the masks)")->check(CLI::Range(1, 255));
+  c->add_option("--ignore", q->ignore, "class id that is not learnt from (default 255 or classes.json)")->check(CLI::Range(0, 255));
+  c->add_option("--crop", q->crop, "side of training crops in pixels (default: the network's recipe)")->check(CLI::Range(8, 16384));
+  c->add_option("--batch", q->batch, "crops per batch (default: the network's recipe)")->check(CLI::Range(1, 4096));
+  c->add_option("--accumulate", q->accumulate, "batches per optimiser step")->check(CLI::Range(1, 4096));
+  c->add_option("--optimizer", q->optimizer, "sgd, adam, adamw, rmsprop (default: the network's recipe)");
+  c->add_option("--lr", q->lr, "learning rate")->check(CLI::PositiveNumber);
+  c->add_option("--momentum", q->momentum, "momentum, or beta1 of Adam")->check(CLI::Range(0.0, 0.99999));
+  c->add_option("--weight-decay", q->weight_decay, "weight decay")->check(CLI::NonNegativeNumber);
+  c->add_flag("--nesterov", q->nesterov, "Nesterov momentum");
+  c->add_option("--schedule", q->schedule, "poly, cosine, step, constant");
+  c->add_option("--warmup", q->warmup, "fraction of the training with a rising rate")->check(CLI::Range(0.0, 0.9));
+  c->add_option("--head-rate", q->head_rate, "learning-rate factor outside the backbone")->check(CLI::PositiveNumber);
+  c->add_option("--clip", q->clip, "largest gradient norm")->check(CLI::NonNegativeNumber);
+  c->add_option("--ema", q->ema, "decay of averaged weights, e.g. 0.999; 0: none")->check(CLI::Range(0.0, 0.99999));
+  c->add_option("--loss", q->loss, "ce, dice, focal, jaccard, tversky, lovasz, ohem, or a sum: ce+dice, ce+0.5*lovasz")->capture_default_str();
+  c->add_option("--class-weights", q->weighting, "none, median, inverse, enet, effective: from the class frequencies")->capture_default_str();
+  c->add_option("--balance", q->balance, "share of crops that are chosen to hold a rare class, 0..1")->check(CLI::Range(0.0, 1.0));
+  c->add_option("--augment", q->augment, "aerial (all symmetries, zoom, colours), upright (mirror, zoom, colours), none")->capture_default_str();
+  c->add_option("--normalize", q->normalize, "auto, imagenet, unit, or MEAN/STD")->capture_default_str();
+  c->add_option("--init", q->init, "weights to start from (.safetensors); what does not fit keeps its start values");
+  c->add_flag("--freeze-norm", q->freeze_norm, "batch norm with the running statistics");
+  c->add_option("--epoch-draws", q->epoch_draws, "crops that make an epoch (default: one per image)");
+  c->add_option("--tile", q->tile, "side of validation tiles");
+  c->add_option("--evaluate-every", q->evaluate_every, "fraction of the training between validations; 0: only at the end")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+  c->add_option("--checkpoint-every", q->checkpoint_every, "seconds between checkpoints")->capture_default_str()->check(CLI::NonNegativeNumber);
+  c->add_option("--checkpoint-steps", q->checkpoint_steps, "also a checkpoint every so many steps");
+  c->add_flag("--resume", q->resume, "go on from the checkpoint in --out");
+  c->add_flag("--recompute", q->recompute, "less memory for some more time; the same result");
+  c->add_option("--max-memory", q->max_memory, "MiB a training step may use (default: 90 % of the machine)")->check(CLI::PositiveNumber);
+  c->add_option("--workers", q->workers, "threads that prepare batches")->capture_default_str()->check(CLI::Range(0, 256));
+  c->add_option("--seed", q->seed, "seed of weights, crops, dropout")->capture_default_str();
+  c->callback([q, &common] { run_train(*q, common); });
+}
+
+void add_eval(CLI::App& app, common_options& common) {
+  auto q = std::make_shared<eval_request>();
+  auto* c = app.add_subcommand("eval", "measure weights on labelled images");
+  c->add_option("--net", q->load.net, "network (default: as the weights say)");
+  c->add_option("--weights", q->load.weights, "weights (.safetensors)")->required();
+  c->add_option("--data", q->data, "folder, list file, or NAME:DIR[:PART]")->required();
+  c->add_option("--classes", q->load.classes, "number of classes, if the weights do not say")->check(CLI::Range(1, 255));
+  c->add_option("--ignore", q->ignore, "class id that does not count (default 255 or classes.json)")->check(CLI::Range(0, 255));
+  c->add_option("--normalize", q->load.normalize, "imagenet, unit, MEAN/STD, if the weights do not say");
+  c->add_option("--tile", q->tile, "side of tiles in pixels")->capture_default_str()->check(CLI::Range(16, 65536));
+  c->add_option("--overlap", q->overlap, "overlap of tiles (default: from the receptive field)");
+  c->add_flag("--blend", q->blend, "average overlapping tiles");
+  c->add_option("--boundary", q->boundary, "also boundary F1 with this tolerance in pixels")->check(CLI::Range(1, 1000));
+  c->add_option("--report", q->report, "write a report (.html)");
+  c->callback([q, &common] { run_eval(*q, common); });
+}
+
+}  // namespace rsseg::program

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+// What the commands of the program share.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "rsseg/data/normalize.hpp"
+#include "rsseg/io/palette.hpp"
+#include "rsseg/model/model.hpp"
+#include "rsseg/nets/entry.hpp"
+#include "rsseg/train/weights.hpp"
+
+namespace rsseg::program {
+
+/// Options every command has.
+struct common_options {
+  bool json = false, quiet = false;
+  int threads = 0;
+};
+
+/// True after Ctrl-C or SIGTERM.
+bool interrupted();
+
+// networks.cpp
+std::vector<const network_entry*> networks();
+const network_entry& network_named(const std::string& name);
+
+/// The network and its weights, from --net, --weights, --classes and what the weights file says.
+struct loaded_network {
+  const network_entry* entry = nullptr;
+  std::unique_ptr<basic_model<float>> model;
+  train::weights_info info;
+  data::normalization normalize;
+  io::palette palette;
+};
+struct load_request {
+  std::string net, weights, normalize;
+  int classes = 0, bands = 0;
+  bool segmenter = true;
+};
+/// Throws usage_error for what contradicts the weights file, input_error for a file that does not fit.
+loaded_network load_network(const load_request& request);
+
+/// "1,3,512,512".
+shape parse_shape(const std::string& text);
+std::string with_units(double n);  ///< 31.04 M
+
+// one per command: adds it to the program
+void add_list(CLI::App& app, common_options& common);
+void add_describe(CLI::App& app, common_options& common);
+void add_train(CLI::App& app, common_options& common);
+void add_eval(CLI::App& app, common_options& common);
+void add_segment(CLI::App& app, common_options& common);
+void add_parity(CLI::App& app, common_options& common);
+void add_bench(CLI::App& app, common_options& common);
+void add_dataset(CLI::App& app, common_options& common);
+
+}  // namespace rsseg::program
