@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Makes the quickstart's data: prepare_blue_marble DIR writes image and mask GeoTIFFs of the Earth and its hemispheres, list files
+// Makes the quickstart's data: prepare_blue_marble DIR writes image and mask GeoTIFFs of the Earth and its parts, list files
 // and classes.json into DIR. See rsseg/data/blue_marble.hpp for what comes from where.
 #include "rsseg/data/blue_marble.hpp"
 
@@ -16,5 +16,5 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "rsseg: error: %s\n", e.what());
     return e.exit_code();
   }
-  std::printf("%s: earth, west and east (.tif, _mask.tif, .txt), classes.json\n", argv[1]);
+  std::printf("%s: images and masks of the Earth and its parts; train.txt, val.txt, test.txt; classes.json\n", argv[1]);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The first data set of a newcomer, made from two Debian packages: NASA's Blue Marble picture of the whole Earth (xplanet-images,
 // 2048x1024, plate carree) and shorelines and lakes of GSHHG (python-cartopy-data; Wessel and Smith, JGR 1996), rasterised to
-// land, ocean and lake. Needs GDAL. Trained on the western hemisphere, judged on the eastern.
+// land, ocean and lake. Needs GDAL. Trained on the western hemisphere but for a strip that chooses
+// the weights, judged on the eastern.
 //
 // Only latitudes -60 to 75 are labelled: beyond, ice hides the shoreline. The crude land outline (about 25 km) is coarser than the
 // picture (20 km per pixel at the equator), which bounds what a network can reach near coasts.
@@ -16,6 +17,7 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -134,8 +136,9 @@ inline std::vector<std::uint8_t> blue_marble_labels(const blue_marble& from, int
   return ids;
 }
 
-/// Writes into `out`: earth.tif and earth_mask.tif (whole), west.tif, west_mask.tif, east.tif, east_mask.tif, the lists west.txt,
-/// east.txt and earth.txt, and classes.json. Throws input_error naming the package to install, or output_error.
+/// Writes into `out`: earth.tif and earth_mask.tif (whole), the same for east (longitudes 0 to 180: the test) and for three parts of the
+/// west: pacific and america (training) with the strip validation between them (132 to 110 W: coast, mountains, the lakes of north-west
+/// Canada); the lists train.txt, val.txt, test.txt; and classes.json. Throws input_error naming the package to install, or output_error.
 inline void prepare_blue_marble(const blue_marble& from, const std::filesystem::path& out) {
   GDALAllRegister();
   for (const auto& [file, package] :
@@ -158,10 +161,15 @@ inline void prepare_blue_marble(const blue_marble& from, const std::filesystem::
   if (failed) throw output_error(out.string() + ": cannot be created (" + failed.message() + ")");
   const class_table classes = blue_marble::classes();
   const double degrees = 360.0 / width;
+  const int strip = width * 17 / 128, strip_end = strip + width / 16;
   const struct {
     const char* name;
     int left, columns;
-  } parts[] = {{"earth", 0, width}, {"west", 0, width / 2}, {"east", width / 2, width / 2}};
+  } parts[] = {{"earth", 0, width},
+               {"pacific", 0, strip},
+               {"validation", strip, strip_end - strip},
+               {"america", strip_end, width / 2 - strip_end},
+               {"east", width / 2, width / 2}};
   for (const auto& part : parts) {
     const auto cut = [&](const std::vector<std::uint8_t>& all, std::size_t depth) {
       std::vector<std::uint8_t> v;
@@ -176,8 +184,15 @@ inline void prepare_blue_marble(const blue_marble& from, const std::filesystem::
     const double west = -180 + part.left * degrees;
     detail::write_geotiff(out / (name + ".tif"), cut(rgb, 3), height, part.columns, 3, west, 90, degrees, nullptr);
     detail::write_geotiff(out / (name + "_mask.tif"), cut(ids, 1), height, part.columns, 1, west, 90, degrees, &classes);
-    io::write_file((out / (name + ".txt")).string(), "# image mask\n" + name + ".tif " + name + "_mask.tif\n");
   }
+  const auto list = [&](const char* file, std::initializer_list<const char*> names) {
+    std::string text = "# image mask\n";
+    for (const std::string name : names) text += name + ".tif " + name + "_mask.tif\n";
+    io::write_file((out / file).string(), text);
+  };
+  list("train.txt", {"pacific", "america"});
+  list("val.txt", {"validation"});
+  list("test.txt", {"east"});
   io::write_file((out / "classes.json").string(), classes_json(classes));  // last: its presence says that all is there
 }
 
