@@ -245,20 +245,26 @@ __global__ void __launch_bounds__(Tile::threads) conv_fp32_weight_kernel(conv_ge
   }
 }
 
+/// True where 128-bit loads never straddle a group's channels.
+inline bool conv_fp32_wide(const conv_geometry& g, conv_pass pass) {
+  return g.in_c_per_group() % 4 == 0 && (pass == conv_pass::forward || g.out_c_per_group() % 4 == 0);
+}
 template <conv_pass Pass, class Tile>
 inline void conv_fp32_run(stream_t s, const conv_geometry& g, const float* source, const float* weights, float* target, const conv_epilogue<float>& e) {
   const conv_problem p(g, Pass, Tile::rows);
-  const bool wide = g.in_c_per_group() % 4 == 0 && p.depth % 4 == 0;
+  auto kernel = conv_fp32_kernel<Pass, Tile, true>;
+  if constexpr (Tile::per_column == 4)  // the large tile is kept to aligned channels: half as much code
+    if (!conv_fp32_wide(g, Pass)) kernel = conv_fp32_kernel<Pass, Tile, false>;
   kernel_launch({Pass == conv_pass::forward ? "conv_fp32 forward" : "conv_fp32 data gradient",
                  dim3(unsigned(p.row_blocks()), unsigned(ceil_div(p.columns, Tile::columns)), unsigned(g.groups)), Tile::threads, Tile::shared, s},
-                wide ? conv_fp32_kernel<Pass, Tile, true> : conv_fp32_kernel<Pass, Tile, false>, p, source, weights, target, e);
+                kernel, p, source, weights, target, e);
 }
 /// The tile: narrow for few columns, large where that still makes a block for each of a large device's processors, else medium.
 template <conv_pass Pass>
 inline void conv_fp32_choose(stream_t s, const conv_geometry& g, const float* source, const float* weights, float* target, const conv_epilogue<float>& e) {
   const conv_problem p(g, Pass, fp32_large::rows);
   if (p.columns <= fp32_narrow::columns) return conv_fp32_run<Pass, fp32_narrow>(s, g, source, weights, target, e);
-  if (std::int64_t(p.row_blocks()) * ceil_div(p.columns, fp32_large::columns) * g.groups >= 120 && p.columns > 64)
+  if (std::int64_t(p.row_blocks()) * ceil_div(p.columns, fp32_large::columns) * g.groups >= 120 && p.columns > 64 && conv_fp32_wide(g, Pass))
     return conv_fp32_run<Pass, fp32_large>(s, g, source, weights, target, e);
   conv_fp32_run<Pass, fp32_medium>(s, g, source, weights, target, e);
 }
@@ -278,7 +284,9 @@ template <class Tile>
 inline int conv_fp32_weight_tiles(const conv_geometry& g) {
   return ceil_div(g.out_c_per_group(), Tile::rows) * ceil_div(g.in_c_per_group(), Tile::columns) * g.kernel_h * g.kernel_w * g.groups;
 }
-inline bool conv_fp32_weight_large(const conv_geometry& g) { return g.out_c_per_group() > 64 && g.in_c_per_group() > 64; }
+inline bool conv_fp32_weight_large(const conv_geometry& g) {
+  return g.out_c_per_group() > 64 && g.in_c_per_group() > 64 && conv_fp32_wide(g, conv_pass::weight);
+}
 inline int conv_weight_splits(const conv_geometry& g) {
   return weight_splits(g, conv_fp32_weight_large(g) ? conv_fp32_weight_tiles<fp32_large>(g) : conv_fp32_weight_tiles<fp32_medium>(g));
 }
@@ -287,11 +295,13 @@ inline std::size_t conv_weight_workspace(const conv_geometry& g) { return std::s
 
 template <class Tile>
 inline void conv_fp32_weight_run(stream_t s, const conv_geometry& g, int splits, const float* x, const float* dy, float* partials) {
-  const bool wide = g.in_c_per_group() % 4 == 0 && g.out_c_per_group() % 4 == 0;
+  auto kernel = conv_fp32_weight_kernel<Tile, true>;
+  if constexpr (Tile::per_column == 4)
+    if (!conv_fp32_wide(g, conv_pass::weight)) kernel = conv_fp32_weight_kernel<Tile, false>;
   const dim3 grid(unsigned(ceil_div(g.out_c_per_group(), Tile::rows)),
                   unsigned(g.kernel_h * g.kernel_w * ceil_div(g.in_c_per_group(), Tile::columns)), unsigned(g.groups * splits));
   kernel_launch({"conv_fp32 weight gradient", grid, Tile::threads, Tile::shared, s},
-                wide ? conv_fp32_weight_kernel<Tile, true> : conv_fp32_weight_kernel<Tile, false>, g, splits, x, dy, partials);
+                kernel, g, splits, x, dy, partials);
 }
 /// dw (OHWI) from x and dy, or added to dw if accumulate. Deterministic: pieces of the pixels in a workspace, summed in order.
 inline void conv_weight_gradient(stream_t s, const conv_geometry& g, const float* x, const float* dy, float* dw, float* workspace, bool accumulate = false) {

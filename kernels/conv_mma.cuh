@@ -303,22 +303,31 @@ using mma_large = mma_tile<T, 128, 128, 64, 32>;
 template <class T>
 using mma_medium = mma_tile<T, 64, 64, 32, 32>;
 
+/// True where every 16-byte chunk lies within one pixel's (or weight's) channels of a group.
+template <class T>
+inline bool conv_mma_aligned(const conv_geometry& g, conv_pass pass) {
+  constexpr int chunk = 16 / int(sizeof(typename mma_operand<T>::stored));
+  return g.in_c_per_group() % chunk == 0 && (pass == conv_pass::forward || g.out_c_per_group() % chunk == 0);
+}
 template <conv_pass Pass, class Tile>
 inline void conv_mma_run(stream_t s, const conv_geometry& g, const typename Tile::stored* source, const typename Tile::stored* weights,
                          typename Tile::stored* target, const conv_epilogue<typename Tile::stored>& e) {
+  using T [[maybe_unused]] = typename Tile::operand;
   const conv_problem p(g, Pass, Tile::rows);
-  const bool aligned = g.in_c_per_group() % Tile::chunk == 0 && p.depth % Tile::chunk == 0;
+  auto kernel = conv_mma_kernel<Pass, Tile, true>;
+  if constexpr (Tile::rows <= 64)  // the large tile is kept to aligned channels: half as much code
+    if (!conv_mma_aligned<T>(g, Pass)) kernel = conv_mma_kernel<Pass, Tile, false>;
   kernel_launch({Pass == conv_pass::forward ? "conv_mma forward" : "conv_mma data gradient",
                  dim3(unsigned(p.row_blocks()), unsigned(ceil_div(p.columns, Tile::columns)), unsigned(g.groups)), Tile::threads,
                  mma_shared<Tile, true, Pass == conv_pass::forward>, s},
-                aligned ? conv_mma_kernel<Pass, Tile, true> : conv_mma_kernel<Pass, Tile, false>, p, source, weights, target, e);
+                kernel, p, source, weights, target, e);
 }
 template <conv_pass Pass, class T>
 inline void conv_mma_choose(stream_t s, const conv_geometry& g, const typename mma_operand<T>::stored* source, const typename mma_operand<T>::stored* weights,
                             typename mma_operand<T>::stored* target, const conv_epilogue<typename mma_operand<T>::stored>& e) {
   const conv_problem p(g, Pass, mma_large<T>::rows);
   const bool fills = std::int64_t(p.row_blocks()) * ceil_div(p.columns, mma_large<T>::columns) * g.groups >= 120;
-  if (fills && p.columns > 64) return conv_mma_run<Pass, mma_large<T>>(s, g, source, weights, target, e);
+  if (fills && p.columns > 64 && conv_mma_aligned<T>(g, Pass)) return conv_mma_run<Pass, mma_large<T>>(s, g, source, weights, target, e);
   conv_mma_run<Pass, mma_medium<T>>(s, g, source, weights, target, e);
 }
 
@@ -340,10 +349,13 @@ template <class Tile>
 inline int conv_mma_weight_tiles(const conv_geometry& g) {
   return ceil_div(g.out_c_per_group(), Tile::rows) * ceil_div(g.in_c_per_group(), Tile::columns) * g.kernel_h * g.kernel_w * g.groups;
 }
-inline bool conv_mma_weight_large(const conv_geometry& g) { return g.out_c_per_group() > 64 && g.in_c_per_group() > 64; }
+template <class T>
+inline bool conv_mma_weight_large(const conv_geometry& g) {
+  return g.out_c_per_group() > 64 && g.in_c_per_group() > 64 && conv_mma_aligned<T>(g, conv_pass::weight);
+}
 template <class T>
 inline int conv_mma_weight_splits(const conv_geometry& g) {
-  return weight_splits(g, conv_mma_weight_large(g) ? conv_mma_weight_tiles<mma_large<T>>(g) : conv_mma_weight_tiles<mma_medium<T>>(g));
+  return weight_splits(g, conv_mma_weight_large<T>(g) ? conv_mma_weight_tiles<mma_large<T>>(g) : conv_mma_weight_tiles<mma_medium<T>>(g));
 }
 /// Floats of workspace of conv_mma_weight_gradient.
 template <class T>
@@ -352,11 +364,13 @@ inline std::size_t conv_mma_weight_workspace(const conv_geometry& g) {
 }
 template <class Tile>
 inline void conv_mma_weight_run(stream_t s, const conv_geometry& g, int splits, const typename Tile::stored* x, const typename Tile::stored* dy, float* partials) {
-  const bool aligned = g.in_c_per_group() % Tile::chunk == 0 && g.out_c_per_group() % Tile::chunk == 0;
+  auto kernel = conv_mma_weight_kernel<Tile, true>;
+  if constexpr (Tile::rows <= 64)
+    if (!conv_mma_aligned<typename Tile::operand>(g, conv_pass::weight)) kernel = conv_mma_weight_kernel<Tile, false>;
   const dim3 grid(unsigned(ceil_div(g.out_c_per_group(), Tile::rows)),
                   unsigned(g.kernel_h * g.kernel_w * ceil_div(g.in_c_per_group(), Tile::columns)), unsigned(g.groups * splits));
   kernel_launch({"conv_mma weight gradient", grid, Tile::threads, mma_shared<Tile, false, false>, s},
-                aligned ? conv_mma_weight_kernel<Tile, true> : conv_mma_weight_kernel<Tile, false>, g, splits, x, dy, partials);
+                kernel, g, splits, x, dy, partials);
 }
 /// dw in fp32 from x and dy of type T; deterministic.
 template <class T>
@@ -365,7 +379,7 @@ inline void conv_mma_weight_gradient(stream_t s, const conv_geometry& g, const t
   check_geometry("conv_mma_weight_gradient", g);
   const int splits = conv_mma_weight_splits<T>(g);
   float* partials = splits == 1 && !accumulate ? dw : workspace;
-  if (conv_mma_weight_large(g))
+  if (conv_mma_weight_large<T>(g))
     conv_mma_weight_run<mma_large<T>>(s, g, splits, x, dy, partials);
   else
     conv_mma_weight_run<mma_medium<T>>(s, g, splits, x, dy, partials);

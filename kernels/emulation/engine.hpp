@@ -77,6 +77,19 @@ struct thread_record {
   unsigned parity = 0;
   std::vector<async_copy> copies;                                // cp.async not yet landed
   int open_group = 0;
+  // wgmma not yet waited for, and the accumulators they work on
+  struct product {
+    float* accumulator;
+    const void* a;
+    int step_a;
+    const void* b;
+    int step_b;
+    int group;
+    void (*run)(thread_record* group, std::size_t which);
+  };
+  std::vector<product> products;
+  std::map<float*, std::vector<float>> accumulators;
+  int open_product_group = 0;
 };
 
 inline std::string text(const site& s) { return std::string(s.file_name()) + ":" + std::to_string(s.line()); }
@@ -192,10 +205,17 @@ class engine {
       s.phase ^= 1u, s.pending = s.count;
       s.landing.insert(s.landing.end(), s.loading.begin(), s.loading.end());
       s.loading.clear();
+      bool woke = false;
       for (std::size_t i = 0; i < threads.size(); ++i)
         if (threads[i].state == thread_state::waiting && threads[i].waits_for == wait_kind::mbarrier && threads[i].mbarrier == at &&
-            threads[i].parity != s.phase)
+            threads[i].parity != s.phase) {
+          woke = true;
           make_ready(int(i));
+          if (settings().schedule != order::forward)  // to the front of the queue
+            std::rotate(ready_.begin() + std::ptrdiff_t(next_ready_), ready_.end() - 1, ready_.end());
+        }
+      // Who was waiting runs at once in the other orders: what an arrival allowed too early then happens before anything else.
+      if (woke && settings().schedule != order::forward) make_ready(current_), run_others();
     }
   }
   /// Returns once the phase of this parity has completed.
@@ -349,6 +369,8 @@ class engine {
       body_(argument_);
       if (!me().copies.empty())
         fault(name(me()) + " returned without waiting for " + std::to_string(me().copies.size()) + " cp.async copies (missing cp_async_wait)");
+      if (!me().products.empty())
+        fault(name(me()) + " returned without waiting for " + std::to_string(me().products.size()) + " wgmma (missing wgmma_wait)");
       me().state = thread_state::finished;
     }
   }
@@ -425,6 +447,7 @@ inline void engine::run_block() {
     r.index = {t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
     r.state = thread_state::fresh, r.waits_for = wait_kind::none, r.home = nullptr;
     r.copies.clear(), r.open_group = 0;
+    r.products.clear(), r.accumulators.clear(), r.open_product_group = 0;
     start_order_[t] = int(reverse ? n - 1 - t : t);
   }
   if (settings().schedule == order::shuffled)
