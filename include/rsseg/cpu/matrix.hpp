@@ -5,6 +5,7 @@
 
 #include "rsseg/cpu/call.hpp"
 #include "rsseg/cpu/conv.hpp"
+#include "rsseg/cpu/exp.hpp"
 #include "rsseg/cpu/loops.hpp"
 
 namespace rsseg::cpu {
@@ -54,15 +55,13 @@ void softmax(const call<T>& c) {
   const T* x = c.in(0);
   T* y = c.out();
   sweep<T>(c.extent().pixels(), items_per_chunk(4 * std::int64_t(channels)), [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-    for (std::int64_t i = b; i < e; ++i) {
-      const T* from = x + i * channels;
-      T* to = y + i * channels;
-      T top = from[0];
-      for (int k = 1; k < channels; ++k) top = from[k] > top ? from[k] : top;
-      double sum = 0;
-      for (int k = 0; k < channels; ++k) sum += double(to[k] = std::exp(from[k] - top));
-      const T factor = T(1 / sum);
-      for (int k = 0; k < channels; ++k) to[k] *= factor;
+    T top[exp_block], total[exp_block];
+    for (std::int64_t i = b; i < e;) {
+      const int n = exp_pixels<T>(x + i * channels, channels, e - i, top, total, y + i * channels);
+      for (int p = 0; p < n; ++p, ++i) {
+        const T factor = T(1) / total[p];
+        for (int k = 0; k < channels; ++k) y[i * channels + k] *= factor;
+      }
     }
   });
 }
@@ -86,14 +85,14 @@ void log_softmax(const call<T>& c) {
   const T* x = c.in(0);
   T* y = c.out();
   sweep<T>(c.extent().pixels(), items_per_chunk(4 * std::int64_t(channels)), [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-    for (std::int64_t i = b; i < e; ++i) {
-      const T* from = x + i * channels;
-      T top = from[0];
-      for (int k = 1; k < channels; ++k) top = from[k] > top ? from[k] : top;
-      double sum = 0;
-      for (int k = 0; k < channels; ++k) sum += double(std::exp(from[k] - top));
-      const T log_sum = T(std::log(sum));
-      for (int k = 0; k < channels; ++k) y[i * channels + k] = (from[k] - top) - log_sum;
+    T top[exp_block], total[exp_block];
+    for (std::int64_t i = b; i < e;) {
+      const int n = exp_pixels<T>(x + i * channels, channels, e - i, top, total);
+      for (int p = 0; p < n; ++p, ++i) {
+        const T log_sum = std::log(total[p]);
+        RSSEG_INDEPENDENT
+        for (int k = 0; k < channels; ++k) y[i * channels + k] = (x[i * channels + k] - top[p]) - log_sum;
+      }
     }
   });
 }
@@ -107,7 +106,7 @@ void log_softmax_grad(const call<T>& c) {
       double sum = 0;
       for (int k = 0; k < channels; ++k) sum += double(dy[i + k]);
       const T total = T(sum);
-      for (int k = 0; k < channels; ++k) dx[i + k] = dy[i + k] - std::exp(y[i + k]) * total;
+      for (int k = 0; k < channels; ++k) dx[i + k] = dy[i + k] - vector_exp(y[i + k]) * total;
     }
   });
 }

@@ -188,9 +188,9 @@ constexpr kernel_entry<T> make_entry(graph::op kind) {
       return {&add_diagonal<T>};
     // --- loss ---
     case op::loss:
-      return {&loss<T>, &loss_space<T>};
+      return {&loss<T>, &loss_space};
     case op::loss_grad:
-      return {&loss_grad<T>, &loss_grad_space<T>};
+      return {&loss_grad<T>, &loss_grad_space};
     case op::custom:
       return {&run_custom<T>};
   }
