@@ -95,9 +95,11 @@ void gemm(const gemm_shape& s, T alpha, const T* a, const T* b, T beta, T* c, vo
   const int blocks = (s.m + block_pixels - 1) / block_pixels;
   T* const packed = static_cast<T*>(workspace);
   if (s.batch > 1) {  // each thread packs for itself
-    T* const slots = packed + std::size_t(std::min(threads(), s.batch)) * pack_size;
+    const int threads_now = threads();
+    T* const slots = packed + std::size_t(std::min(threads_now, s.batch)) * pack_size;
     parallel_slots(s.batch, [&](std::int64_t i, int slot) {
-      T* const mine = packed + slot * pack_size;
+      // There are min(threads, batch) packs: a small batch may be run by any of the threads, so it goes by the matrix.
+      T* const mine = packed + (s.batch <= threads_now ? i : std::int64_t(slot)) * std::int64_t(pack_size);
       for (int p = 0; p < panels; ++p)
         detail::gemm_pack_panel(table, s, alpha, b + i * s.stride_b, p * table.panel(), mine + std::ptrdiff_t(p) * table.panel() * s.k);
       for (int block = 0; block < blocks; ++block)
