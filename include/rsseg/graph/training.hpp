@@ -24,10 +24,10 @@ struct loss_options {
 };
 
 /// Targets are nodes of kind op::target named like their output; attributes.mode = how the caller's labels are brought to their extent
-/// (label_rule). Their inputs[0] gives the extent.
-constexpr int add_target(graph& g, const output& o, int like) {
+/// (label_rule), begin = the ignored class id. Their inputs[0] gives the extent.
+constexpr int add_target(graph& g, const output& o, int like, int ignore) {
   attributes at;
-  at.mode = int(o.labels);
+  at.mode = int(o.labels), at.begin = ignore;
   const int id = g.append(op::target, {like}, 1, at);
   g.nodes[id].type = data_type::index;
   g.nodes[id].name = o.name, g.nodes[id].name_length = o.name_length;
@@ -59,9 +59,11 @@ constexpr void make_training_graph(graph& g, const loss_options& options = loss_
       logits = g.append(op::resize, {o.node, first_input}, g.nodes[o.node].channels, at);
       like = first_input;
     }
-    const int target = add_target(g, o, like);
-    for (int k = 0; k < options.term_count; ++k) {
-      const loss_term& term = options.terms[k];
+    const int target = add_target(g, o, like, options.ignore);
+    const bool edges = o.labels == label_rule::boundaries && !options.first_output_only;
+    const loss_term binary{loss_kind::binary_cross_entropy};
+    for (int k = 0; k < (edges ? 1 : options.term_count); ++k) {
+      const loss_term& term = edges ? binary : options.terms[k];
       attributes at;
       at.mode = int(term.kind), at.begin = options.ignore, at.alpha = term.alpha, at.beta = term.beta, at.count = term.count;
       const bool weighted = class_weights >= 0 && g.nodes[o.node].channels == g.nodes[g.outputs[0].node].channels;

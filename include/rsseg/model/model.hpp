@@ -3,6 +3,7 @@
 //   Model<UNet<6>> net;  net.weights().initialise(1);  tensor<float> scores = net.infer(image);
 // basic_model is the same for a network whose counts are known at run time only (the command-line program).
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -105,7 +106,7 @@ class basic_model {
     for (const auto* x : inputs) extents.push_back(x->extent());
     e.plan_for(extents, limit_);
     for (std::size_t k = 0; k < inputs.size(); ++k) e.set_input(int(k), inputs[k]->data());
-    for (auto& [node, values] : e.targets()) fit_labels(labels, e.extent(node), label_rule(e.graph().nodes[node].at.mode), values);
+    for (auto& [node, values] : e.targets()) fit_labels(labels, e.extent(node), e.graph().nodes[node].at, values);
     e.run(state);
     store_->touch();  // running statistics
     return double(*e.value(e.graph().loss));
@@ -122,7 +123,9 @@ class basic_model {
   }
 
   /// Brings labels to the extent of a target: nearest neighbour, or the centre.
-  static void fit_labels(const tensor<std::int32_t>& labels, const shape& want, label_rule rule, std::vector<std::int32_t>& out) {
+  static void fit_labels(const tensor<std::int32_t>& labels, const shape& want, const graph::attributes& at, std::vector<std::int32_t>& out) {
+    const label_rule rule = label_rule(at.mode);
+    if (rule == label_rule::boundaries) return fit_labels(boundaries_of(labels, at.begin), want, {}, out);
     const shape have = labels.extent();
     if (have.n != want.n) throw usage_error("labels: expected a batch of " + std::to_string(want.n) + ", got " + std::to_string(have.n));
     if (rule == label_rule::crop_labels && (have.h < want.h || have.w < want.w))
@@ -136,6 +139,27 @@ class basic_model {
           const int sy = crop ? y + top : int(std::int64_t(y) * have.h / want.h), sx = crop ? x + left : int(std::int64_t(x) * have.w / want.w);
           out[(std::size_t(n) * want.h + y) * want.w + x] = labels(n, 0, sy, sx);
         }
+  }
+
+  /// 1 within a pixel of a change of class, 0 elsewhere; ignored pixels stay ignored and bound nothing.
+  static tensor<std::int32_t> boundaries_of(const tensor<std::int32_t>& labels, int ignore) {
+    const shape s = labels.extent();
+    tensor<std::int32_t> out(s);
+    const auto differ = [&](int n, int y, int x, int y1, int x1) {
+      if (y1 >= s.h || x1 >= s.w) return false;
+      const int a = labels(n, 0, y, x), b = labels(n, 0, y1, x1);
+      return a != b && a != ignore && b != ignore;
+    };
+    for (int n = 0; n < s.n; ++n)
+      for (int y = 0; y < s.h; ++y)
+        for (int x = 0; x < s.w; ++x) {
+          if (labels(n, 0, y, x) == ignore) out(n, 0, y, x) = ignore;
+          if (!differ(n, y, x, y + 1, x) && !differ(n, y, x, y, x + 1)) continue;
+          for (int v = std::max(0, y - 1); v <= std::min(s.h - 1, y + 1); ++v)
+            for (int u = std::max(0, x - 1); u <= std::min(s.w - 1, x + 1); ++u)
+              if (labels(n, 0, v, u) != ignore) out(n, 0, v, u) = 1;
+        }
+    return out;
   }
 
  private:

@@ -9,6 +9,7 @@
 #include "rsseg/nets/entry.hpp"
 // networks (alphabetical)
 #include "rsseg/nets/bisenet.hpp"
+#include "rsseg/nets/classification_with_an_edge.hpp"
 #include "rsseg/nets/deeplab_v1.hpp"
 #include "rsseg/nets/deeplab_v2.hpp"
 #include "rsseg/nets/deeplab_v3.hpp"
@@ -17,15 +18,21 @@
 #include "rsseg/nets/fcn.hpp"
 #include "rsseg/nets/fpn.hpp"
 #include "rsseg/nets/fusenet.hpp"
+#include "rsseg/nets/fusionnet.hpp"
+#include "rsseg/nets/hcanet.hpp"
 #include "rsseg/nets/hrnet.hpp"
 #include "rsseg/nets/icnet.hpp"
+#include "rsseg/nets/mcnn.hpp"
 #include "rsseg/nets/mfal_net.hpp"
+#include "rsseg/nets/multiscale_skip.hpp"
 #include "rsseg/nets/parsenet.hpp"
 #include "rsseg/nets/pspnet.hpp"
 #include "rsseg/nets/pyramids.hpp"
 #include "rsseg/nets/refinenet.hpp"
+#include "rsseg/nets/scasnet.hpp"
 #include "rsseg/nets/segnet.hpp"
 #include "rsseg/nets/sga_net.hpp"
+#include "rsseg/nets/smaf_net.hpp"
 #include "rsseg/nets/unet.hpp"
 
 namespace rsseg {
@@ -34,6 +41,7 @@ inline std::span<const std::span<const network_entry>> network_families() {
   static const std::span<const network_entry> families[] = {
       // families (alphabetical)
       bisenet_networks,
+      classification_with_an_edge_networks,
       deeplab_v1_networks,
       deeplab_v2_networks,
       deeplab_v3_networks,
@@ -42,15 +50,21 @@ inline std::span<const std::span<const network_entry>> network_families() {
       fcn_networks,
       fpn_networks,
       fusenet_networks,
+      fusionnet_networks,
+      hcanet_networks,
       hrnet_networks,
       icnet_networks,
+      mcnn_networks,
       mfal_net_networks,
+      multiscale_skip_networks,
       parsenet_networks,
       pspnet_networks,
       pyramids_networks,
       refinenet_networks,
+      scasnet_networks,
       segnet_networks,
       sga_net_networks,
+      smaf_net_networks,
       unet_networks,
       std::span<const network_entry>{},
   };

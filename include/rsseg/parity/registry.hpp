@@ -12,7 +12,9 @@
 #include "rsseg/nets/fusenet.hpp"
 #include "rsseg/nets/hrnet.hpp"
 #include "rsseg/nets/icnet.hpp"
+#include "rsseg/nets/mcnn.hpp"
 #include "rsseg/nets/mfal_net.hpp"
+#include "rsseg/nets/multiscale_skip.hpp"
 #include "rsseg/nets/pspnet.hpp"
 #include "rsseg/nets/segnet.hpp"
 #include "rsseg/nets/unet.hpp"
@@ -20,12 +22,16 @@
 #include "rsseg/parity/backbones.hpp"
 #include "rsseg/parity/bisenet.hpp"
 #include "rsseg/parity/blocks.hpp"
+#include "rsseg/parity/classification_with_an_edge.hpp"
 #include "rsseg/parity/deeplab.hpp"
 #include "rsseg/parity/enet.hpp"
 #include "rsseg/parity/fcn.hpp"
 #include "rsseg/parity/fpn.hpp"
+#include "rsseg/parity/fusionnet.hpp"
+#include "rsseg/parity/multiscale.hpp"
 #include "rsseg/parity/pyramids.hpp"
 #include "rsseg/parity/refinenet.hpp"
+#include "rsseg/parity/smaf_net.hpp"
 
 namespace rsseg {
 
@@ -36,17 +42,23 @@ inline std::span<const std::span<const parity_case>> parity_families() {
       fusenet_parity,
       hrnet_parity,
       icnet_parity,
+      mcnn_parity,
       mfal_net_parity,
+      multiscale_skip_parity,
       parity::attention_parity,
       parity::backbones_parity,
       parity::bisenet_parity,
       parity::blocks_parity,
+      parity::classification_with_an_edge_parity,
       parity::deeplab_parity,
       parity::enet_parity,
       parity::fcn_parity,
       parity::fpn_parity,
+      parity::fusionnet_parity,
+      parity::multiscale_parity,
       parity::pyramids_parity,
       parity::refinenet_parity,
+      parity::smaf_net_parity,
       pspnet_parity,
       segnet_parity,
       unet_parity,

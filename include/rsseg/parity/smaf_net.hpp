@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// SMAF-Net, stage 2, base width 32, with the discriminator's score as output.
+#pragma once
+#include "rsseg/nets/smaf_net.hpp"
+#include "rsseg/parity/case.hpp"
+
+namespace rsseg::parity {
+
+inline constexpr parity_case smaf_net_parity[] = {
+    {"SMAF-Net", "smaf-net", &SMAFNet<from_data, 32, true>::build},
+};
+
+}  // namespace rsseg::parity
