@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The one place that compiles stb_image and stb_image_write: private copies (STB_..._STATIC) inside a namespace, so that a program
-// with an stb of its own links, whatever its version and options. Each translation unit that includes this holds its own internal
-// copy (about 60 kB, identical everywhere); compiled mode keeps a single one in librsseg.
+// with an stb of its own compiles and links, whatever its version and options; every macro is put back. Each translation unit that
+// includes this holds its own internal copy (about 60 kB, identical everywhere); compiled mode keeps a single one in librsseg.
 #pragma once
 // What stb includes must come first: inside the namespace below nothing new may be declared.
 #include <assert.h>
@@ -36,11 +36,22 @@
 #pragma push_macro("STBI_NO_STDIO")
 #pragma push_macro("STBI_ONLY_PNG")
 #pragma push_macro("STBI_ONLY_JPEG")
+#pragma push_macro("stbi__err")
+#pragma push_macro("STBI_NO_JPEG")
+#pragma push_macro("STBI_NO_PNG")
+#pragma push_macro("STBI_NO_BMP")
+#pragma push_macro("STBI_NO_PSD")
+#pragma push_macro("STBI_NO_TGA")
+#pragma push_macro("STBI_NO_GIF")
+#pragma push_macro("STBI_NO_HDR")
+#pragma push_macro("STBI_NO_PIC")
+#pragma push_macro("STBI_NO_PNM")
+#pragma push_macro("STBI_NO_LINEAR")
+#pragma push_macro("STBI_NO_ZLIB")
 #pragma push_macro("STB_IMAGE_STATIC")
 #pragma push_macro("STB_IMAGE_WRITE_STATIC")
 #pragma push_macro("STB_IMAGE_IMPLEMENTATION")
 #pragma push_macro("STB_IMAGE_WRITE_IMPLEMENTATION")
-#undef STBI_INCLUDE_STB_IMAGE_H
 #undef INCLUDE_STB_IMAGE_WRITE_H
 #undef STBIDEF
 #undef STBIWDEF
@@ -51,6 +62,18 @@
 #undef STBI_NO_STDIO
 #undef STBI_ONLY_PNG
 #undef STBI_ONLY_JPEG
+#undef stbi__err
+#undef STBI_NO_JPEG
+#undef STBI_NO_PNG
+#undef STBI_NO_BMP
+#undef STBI_NO_PSD
+#undef STBI_NO_TGA
+#undef STBI_NO_GIF
+#undef STBI_NO_HDR
+#undef STBI_NO_PIC
+#undef STBI_NO_PNM
+#undef STBI_NO_LINEAR
+#undef STBI_NO_ZLIB
 #undef STB_IMAGE_STATIC
 #undef STB_IMAGE_WRITE_STATIC
 #undef STB_IMAGE_IMPLEMENTATION
@@ -68,7 +91,20 @@
 #define STB_IMAGE_WRITE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_IMPLEMENTATION
+// Its declarations are extern "C": in one translation unit with another stb, equal names would be one function. With the
+// declarations left out and these few in their place, the functions are our own.
+#undef STBI_INCLUDE_STB_IMAGE_H
+#define STBI_INCLUDE_STB_IMAGE_H
+#define STBIDEF static
 namespace rsseg::io::detail::stb {
+enum { STBI_default = 0, STBI_grey = 1, STBI_grey_alpha = 2, STBI_rgb = 3, STBI_rgb_alpha = 4 };
+typedef unsigned char stbi_uc;
+typedef unsigned short stbi_us;
+typedef struct {
+  int (*read)(void* user, char* data, int size);
+  void (*skip)(void* user, int n);
+  int (*eof)(void* user);
+} stbi_io_callbacks;
 #if __has_include(<stb/stb_image.h>)
 #include <stb/stb_image.h>
 #include <stb/stb_image_write.h>
@@ -88,6 +124,18 @@ namespace rsseg::io::detail::stb {
 #pragma pop_macro("STBI_NO_STDIO")
 #pragma pop_macro("STBI_ONLY_PNG")
 #pragma pop_macro("STBI_ONLY_JPEG")
+#pragma pop_macro("stbi__err")
+#pragma pop_macro("STBI_NO_JPEG")
+#pragma pop_macro("STBI_NO_PNG")
+#pragma pop_macro("STBI_NO_BMP")
+#pragma pop_macro("STBI_NO_PSD")
+#pragma pop_macro("STBI_NO_TGA")
+#pragma pop_macro("STBI_NO_GIF")
+#pragma pop_macro("STBI_NO_HDR")
+#pragma pop_macro("STBI_NO_PIC")
+#pragma pop_macro("STBI_NO_PNM")
+#pragma pop_macro("STBI_NO_LINEAR")
+#pragma pop_macro("STBI_NO_ZLIB")
 #pragma pop_macro("STB_IMAGE_STATIC")
 #pragma pop_macro("STB_IMAGE_WRITE_STATIC")
 #pragma pop_macro("STB_IMAGE_IMPLEMENTATION")
