@@ -26,12 +26,20 @@ inline void copy_columns(std::int64_t pixels, const T* x, int x_channels, int fr
 template <class T>
 void concat(const call<T>& c) {
   const shape o = c.extent();
-  int begin = 0;
-  for (int k = 0; k < c.inputs(); ++k) {
-    const int width = c.in_extent(k).c;
-    detail::copy_columns(o.pixels(), c.in(k), width, 0, c.out(), o.c, begin, width);
-    begin += width;
-  }
+  T* y = c.out();
+  const call<T>* self = &c;
+  sweep<T>(o.pixels(), items_per_chunk(o.c), [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {  // all parts of a pixel while it is in the cache
+    T* part = y;
+    for (int n = 0; n < self->inputs(); ++n) {
+      const int width = self->in_extent(n).c;
+      const T* x = self->in(n);
+      for (std::int64_t i = b; i < e; ++i) {
+        RSSEG_INDEPENDENT
+        for (int k = 0; k < width; ++k) part[i * o.c + k] = x[i * width + k];
+      }
+      part += width;
+    }
+  });
 }
 template <class T>
 void slice(const call<T>& c) {

@@ -100,9 +100,10 @@ void argmax_pool(const call<T>& c) {
               } else {
                 RSSEG_INDEPENDENT
                 for (int k = 0; k < width; ++k) {
-                  const bool more = from[k] > best[k];
-                  to[k] = more ? at : to[k];
-                  best[k] = more ? from[k] : best[k];
+                  const T v = from[k], high = best[k];  // all loads first: a load inside a choice becomes a branch
+                  const std::int32_t t = to[k];
+                  to[k] = v > high ? at : t;
+                  best[k] = v > high ? v : high;
                 }
               }
               first = false;
@@ -141,7 +142,7 @@ void place(const call<T>& c) {
   const std::int32_t* index = c.index_in(1);
   T* x = c.out();
   fill(o.size(), x, T(0));
-  const int width = 64 / int(sizeof(T));  // a cache line
+  const int width = 32;
   const std::int64_t blocks = (s.c + width - 1) / width, pixels = std::int64_t(o.h) * o.w, each = std::int64_t(s.h) * s.w;
   sweep<T>(s.n * blocks, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t item = b; item < e; ++item) {

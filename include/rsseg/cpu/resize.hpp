@@ -128,27 +128,48 @@ void resize_grad(const call<T>& c) {
   const T* dy = c.in(0);
   T* dx = c.out();
   const int tiles = (s.c + 63) / 64;
+  // First down the columns into a strip that stays in the cache, then along the strip: two short sums instead of one long one.
+  constexpr int strip = 4096;
   sweep<T>(std::int64_t(s.n) * s.h * tiles, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
+    T line[strip];
     for (std::int64_t item = b; item < e; ++item) {
-      const int c0 = int(item % tiles) * 64, width = s.c - c0 < 64 ? s.c - c0 : 64;
+      const int c0 = int(item % tiles) * 64, width = s.c - c0 < 64 ? s.c - c0 : 64, room = strip / width;
       const std::int64_t row = item / tiles, n = row / s.h;
       const int iy = int(row % s.h);
-      for (int ix = 0; ix < s.w; ++ix) {
-        T sum[64];
-        for (int k = 0; k < width; ++k) sum[k] = 0;
-        for (int oy = yr[iy].first; oy < yr[iy].last; ++oy) {
-          const T wy = detail::weight_of<T>(ys[oy], iy);
-          T line[64];
-          for (int k = 0; k < width; ++k) line[k] = 0;
-          for (int ox = xr[ix].first; ox < xr[ix].last; ++ox) {
-            const T wx = detail::weight_of<T>(xs[ox], ix);
-            const T* from = dy + ((n * o.h + oy) * o.w + ox) * s.c + c0;
-            for (int k = 0; k < width; ++k) line[k] += wx * from[k];
-          }
-          for (int k = 0; k < width; ++k) sum[k] += wy * line[k];
+      for (int ix = 0, next; ix < s.w; ix = next) {
+        int first = o.w, last = 0;  // as many input pixels as have their readers in one strip
+        for (next = ix; next < s.w; ++next) {
+          if (xr[next].last == 0) continue;  // nobody reads it
+          const int low = first < xr[next].first ? first : xr[next].first;
+          if (next > ix && xr[next].last - low > room) break;
+          first = low, last = xr[next].last;
         }
-        T* to = dx + (row * s.w + ix) * s.c + c0;
-        for (int k = 0; k < width; ++k) to[k] = sum[k];
+        for (int i = ix; i < next; ++i)
+          for (int k = 0; k < width; ++k) dx[(row * s.w + i) * s.c + c0 + k] = 0;
+        for (int from = first; from < last; from += room) {  // more than one strip: a single input pixel that very many outputs read
+          const int to = from + room < last ? from + room : last, count = (to - from) * width;
+          for (int j = 0; j < count; ++j) line[j] = 0;
+          for (int oy = yr[iy].first; oy < yr[iy].last; ++oy) {
+            const T wy = detail::weight_of<T>(ys[oy], iy);
+            const T* p = dy + ((n * o.h + oy) * o.w + from) * s.c + c0;
+            if (tiles == 1) {
+              for (int j = 0; j < count; ++j) line[j] += wy * p[j];
+            } else {
+              for (int i = 0; i < to - from; ++i)
+                for (int k = 0; k < width; ++k) line[i * width + k] += wy * p[std::int64_t(i) * s.c + k];
+            }
+          }
+          for (int i = ix; i < next; ++i) {
+            T* sum = dx + (row * s.w + i) * s.c + c0;
+            const int begin = xr[i].first > from ? xr[i].first : from, end = xr[i].last < to ? xr[i].last : to;
+            for (int ox = begin; ox < end; ++ox) {
+              const T wx = detail::weight_of<T>(xs[ox], i);
+              const T* p = line + (ox - from) * width;
+              RSSEG_INDEPENDENT
+              for (int k = 0; k < width; ++k) sum[k] += wx * p[k];
+            }
+          }
+        }
       }
     }
   });
