@@ -113,7 +113,7 @@ struct ICNet {
 
 inline constexpr network_entry icnet_networks[] = {
     {"icnet", "ICNet", "Zhao et al., ECCV 2018", "image cascade: three scales, cascade feature fusion, label guidance", &ICNet<>::build,
-     recipe{.learning_rate = 0.01, .weight_decay = 1e-4, .batch = 16, .crop = 713}, 32, 1, 193},
+     recipe{.learning_rate = 0.01, .weight_decay = 1e-4, .batch = 16, .crop = 737}, 32, 1, 161},
 };
 
 inline constexpr parity_case icnet_parity[] = {
