@@ -23,7 +23,9 @@ struct crf_rnn_options {
   crf_method method = crf_method::lattice;
 };
 
-/// Both kernels of one image, each divided by its row sums, and the states kept for the backward pass.
+/// Both kernels of one image, each divided by its row sums, and the states kept for the backward pass. Maps are T; the state is double, and
+/// the L x L parameters may be (type P): unrolled steps amplify rounding, and near a change of labels a parameter like 5.1 rounded to
+/// single precision moves gradients by 1e-5 of their size.
 template <class T>
 class crf_rnn {
  public:
@@ -32,19 +34,22 @@ class crf_rnn {
       : pixels_(std::int64_t(h) * w),
         labels_(labels),
         steps_(options.iterations),
-        spatial_(h, w, guide, guide_channels, {options.gamma, options.gamma, 0, crf_normalization::after, options.method}),
-        bilateral_(h, w, guide, guide_channels, {options.alpha, options.alpha, options.beta, crf_normalization::after, options.method}) {
+        spatial_(h, w, static_cast<const double*>(nullptr), 0, {options.gamma, options.gamma, 0, crf_normalization::after, options.method}),
+        bilateral_(h, w, widened(guide, std::int64_t(h) * w * guide_channels).data(), guide_channels,
+                   {options.alpha, options.alpha, options.beta, crf_normalization::after, options.method}) {
     if (h < 1 || w < 1 || labels < 1 || steps_ < 1) throw usage_error("CRF-RNN: expected a non-empty image, at least one label and one iteration");
     work_.resize(std::max(spatial_.workspace(labels), bilateral_.workspace(labels)));
-    for (auto* buffer : {&s_, &b_, &ds_, &db_, &grad_}) buffer->resize(std::size_t(pixels_) * labels);
+    for (auto* buffer : {&s_, &b_, &ds_, &db_, &grad_, &current_}) buffer->resize(std::size_t(pixels_) * labels);
     q_.resize(std::size_t(steps_) * pixels_ * labels);
   }
 
-  void forward(const T* z, const T* ws, const T* wb, const T* c, T* out) {
+  template <class P>
+  void forward(const T* z, const P* ws, const P* wb, const P* c, T* out) {
     const std::int64_t values = pixels_ * labels_;
     for (int t = 0; t < steps_; ++t) {
-      T* q = q_.data() + t * values;
-      softmax(t == 0 ? z : out, pixels_, labels_, q);
+      double* q = q_.data() + t * values;
+      if (t == 0) std::copy(z, z + values, current_.begin());
+      softmax(current_.data(), pixels_, labels_, q);
       filter(q);
       for_chunks(pixels_, 2048, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
         std::vector<double> mix(static_cast<std::size_t>(labels_));
@@ -53,21 +58,23 @@ class crf_rnn {
           for (int k = 0; k < labels_; ++k) {
             double sum = z[i * labels_ + k];
             for (int l = 0; l < labels_; ++l) sum += double(c[k * labels_ + l]) * mix[std::size_t(l)];
-            out[i * labels_ + k] = T(sum);
+            current_[std::size_t(i * labels_ + k)] = sum;
           }
         }
       });
     }
+    for (std::int64_t i = 0; i < values; ++i) out[i] = T(current_[std::size_t(i)]);
   }
 
   /// After forward() with the same parameters: writes dz, dws, dwb, dc for the upstream gradient dout.
-  void backward(const T* ws, const T* wb, const T* c, const T* dout, T* dz, T* dws, T* dwb, T* dc) {
+  template <class P>
+  void backward(const P* ws, const P* wb, const P* c, const T* dout, T* dz, P* dws, P* dwb, P* dc) {
     const std::int64_t values = pixels_ * labels_, chunk = 2048, chunks = chunk_count(pixels_, chunk), square = std::int64_t(labels_) * labels_;
     std::vector<double> total(std::size_t(3 * square), 0.0), partial(std::size_t(3 * square * chunks));
     std::copy(dout, dout + values, grad_.begin());
-    std::fill(dz, dz + values, T(0));
+    std::fill(current_.begin(), current_.end(), 0.0);  // now the sum of the gradients that reach z
     for (int t = steps_ - 1; t >= 0; --t) {
-      const T* q = q_.data() + t * values;
+      const double* q = q_.data() + t * values;
       filter(q);
       std::fill(partial.begin(), partial.end(), 0.0);
       for_chunks(pixels_, chunk, [&](std::int64_t begin, std::int64_t end, std::int64_t index) {
@@ -75,12 +82,12 @@ class crf_rnn {
         double *pws = partial.data() + 3 * square * index, *pwb = pws + square, *pc = pwb + square;
         for (std::int64_t i = begin; i < end; ++i) {
           mixed(i, ws, wb, mix.data());
-          const T *g = grad_.data() + i * labels_, *s = s_.data() + i * labels_, *b = b_.data() + i * labels_;
+          const double *g = grad_.data() + i * labels_, *s = s_.data() + i * labels_, *b = b_.data() + i * labels_;
           for (int l = 0; l < labels_; ++l) {
             double sum = 0;
             for (int k = 0; k < labels_; ++k) {
               sum += double(c[k * labels_ + l]) * g[k];
-              pc[k * labels_ + l] += double(g[k]) * mix[std::size_t(l)];
+              pc[k * labels_ + l] += g[k] * mix[std::size_t(l)];
             }
             dmix[std::size_t(l)] = sum;
           }
@@ -92,9 +99,9 @@ class crf_rnn {
               to_s += double(ws[k * labels_ + l]) * dmix[std::size_t(k)];
               to_b += double(wb[k * labels_ + l]) * dmix[std::size_t(k)];
             }
-            ds_[std::size_t(i * labels_ + l)] = T(to_s), db_[std::size_t(i * labels_ + l)] = T(to_b);
+            ds_[std::size_t(i * labels_ + l)] = to_s, db_[std::size_t(i * labels_ + l)] = to_b;
           }
-          for (int k = 0; k < labels_; ++k) dz[i * labels_ + k] += g[k];
+          for (int k = 0; k < labels_; ++k) current_[std::size_t(i * labels_ + k)] += g[k];
         }
       });
       fold_chunks(partial.data(), chunks, 3 * square);
@@ -104,19 +111,22 @@ class crf_rnn {
       for (std::int64_t i = 0; i < values; ++i) ds_[std::size_t(i)] += db_[std::size_t(i)];
       softmax_backward(q, ds_.data(), pixels_, labels_, grad_.data());
     }
-    for (std::int64_t i = 0; i < values; ++i) dz[i] += grad_[std::size_t(i)];
+    for (std::int64_t i = 0; i < values; ++i) dz[i] = T(current_[std::size_t(i)] + grad_[std::size_t(i)]);
     for (std::int64_t k = 0; k < square; ++k)
-      dws[k] = T(total[std::size_t(k)]), dwb[k] = T(total[std::size_t(square + k)]), dc[k] = T(total[std::size_t(2 * square + k)]);
+      dws[k] = P(total[std::size_t(k)]), dwb[k] = P(total[std::size_t(square + k)]), dc[k] = P(total[std::size_t(2 * square + k)]);
   }
 
  private:
-  void filter(const T* q) {
+  static std::vector<double> widened(const T* values, std::int64_t count) { return {values, values + count}; }
+
+  void filter(const double* q) {
     spatial_.apply(q, s_.data(), labels_, work_.data());
     bilateral_.apply(q, b_.data(), labels_, work_.data());
   }
   /// mix = Ws s + Wb b at pixel i.
-  void mixed(std::int64_t i, const T* ws, const T* wb, double* mix) const {
-    const T *s = s_.data() + i * labels_, *b = b_.data() + i * labels_;
+  template <class P>
+  void mixed(std::int64_t i, const P* ws, const P* wb, double* mix) const {
+    const double *s = s_.data() + i * labels_, *b = b_.data() + i * labels_;
     for (int k = 0; k < labels_; ++k) {
       double sum = 0;
       for (int l = 0; l < labels_; ++l) sum += double(ws[k * labels_ + l]) * s[l] + double(wb[k * labels_ + l]) * b[l];
@@ -126,8 +136,8 @@ class crf_rnn {
 
   std::int64_t pixels_;
   int labels_, steps_;
-  crf_kernel<T> spatial_, bilateral_;
-  std::vector<T> q_, s_, b_, ds_, db_, grad_, work_;
+  crf_kernel<double> spatial_, bilateral_;
+  std::vector<double> q_, s_, b_, ds_, db_, grad_, current_, work_;
 };
 
 }  // namespace rsseg::refine

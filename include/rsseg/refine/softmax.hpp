@@ -13,9 +13,12 @@ template <class T, class U>
 inline void softmax_pixel(const T* z, int channels, U* p, double sign = 1) {
   double top = sign * z[0], sum = 0;
   for (int k = 1; k < channels; ++k) top = sign * z[k] > top ? sign * z[k] : top;
-  for (int k = 0; k < channels; ++k) sum += std::exp(sign * z[k] - top);
-  // Two exponentials instead of a buffer: p may alias z, so each z is read for the last time where p is written.
-  for (int k = 0; k < channels; ++k) p[k] = U(std::exp(sign * z[k] - top) / sum);
+  for (int k = 0; k < channels; ++k) {
+    const double e = std::exp(sign * z[k] - top);
+    sum += e;
+    p[k] = U(e);
+  }
+  for (int k = 0; k < channels; ++k) p[k] = U(p[k] / sum);
 }
 
 /// p = softmax(sign * z) over (pixels, channels); p may be z.

@@ -203,8 +203,8 @@ inline void check_crf_rnn(const json& f, report<T>& out) {
   for (double& v : planes) v = std::floor(v);
   const auto image = channels_last<T>(planes, 1, 3, pixels);
   const auto square = [&](const char* key, double range, double diagonal) {
-    auto m = out.fill.template operator()<T>(key, std::size_t(labels) * labels, -range, range);
-    for (int k = 0; k < labels; ++k) m[std::size_t(k * labels + k)] += T(diagonal);
+    auto m = out.fill(key, std::size_t(labels) * labels, -range, range);
+    for (int k = 0; k < labels; ++k) m[std::size_t(k * labels + k)] += diagonal;
     return m;
   };
   const auto ws = square("crfrnn.ws", 0.5, 3), wb = square("crfrnn.wb", 0.5, 5), c = square("crfrnn.c", 0.2, 1);
@@ -213,7 +213,9 @@ inline void check_crf_rnn(const json& f, report<T>& out) {
   options.iterations = get_or(f, "iterations", 5);
   options.method = refine::crf_method::brute_force;
   refine::crf_rnn<T> layer(image.data(), h, w, 3, labels, options);
-  std::vector<T> y(z.size()), dy(z.size()), dz(z.size()), dws(ws.size()), dwb(wb.size()), dc(c.size());
+  // Maps in T; the parameters stay double, see crf_rnn.
+  std::vector<T> y(z.size()), dy(z.size()), dz(z.size());
+  std::vector<double> dws(ws.size()), dwb(wb.size()), dc(c.size());
   layer.forward(z.data(), ws.data(), wb.data(), c.data(), y.data());
   double loss = 0;
   for (std::int64_t i = 0; i < pixels; ++i) {
@@ -227,9 +229,9 @@ inline void check_crf_rnn(const json& f, report<T>& out) {
   out.compare("out", channels_first<T>(y, 1, labels, pixels), f, "out", 1e-8);
   out.compare_number("loss", loss, get<double>(f, "loss"), 1e-8);
   out.compare("dlogits", channels_first<T>(dz, 1, labels, pixels), f, "dlogits", 1e-8);
-  out.compare("dWs", dws, f, "dWs", 1e-8);
-  out.compare("dWb", dwb, f, "dWb", 1e-8);
-  out.compare("dC", dc, f, "dC", 1e-8);
+  out.compare("dWs", std::vector<T>(dws.begin(), dws.end()), f, "dWs", 1e-8);
+  out.compare("dWb", std::vector<T>(dwb.begin(), dwb.end()), f, "dWb", 1e-8);
+  out.compare("dC", std::vector<T>(dc.begin(), dc.end()), f, "dC", 1e-8);
 }
 
 template <class T>
