@@ -334,6 +334,21 @@ TEST_CASE("raster: GeoTIFF without close, on a full disk, or into nowhere leaves
   CHECK(folder.names().empty());
 }
 
+TEST_CASE("raster: what a killed run left under the temporary name does not disturb") {
+  test::temporary_folder folder;
+  const io::raster_info info = info_of(300, 20, 1);
+  const auto values = noise<std::uint8_t>(info);
+  for (const std::string& rest : {std::string("garbage"), std::string("II*\0\x08\0\0\0\xFF\xFF", 10), std::string(100000, 'x')}) {
+    test::put(folder.file(".a.tif.tmp"), rest);
+    const auto sink = io::create_raster(folder.file("a.tif"), info);
+    sink->write_rows(0, 20, values.data());
+    sink->close();
+    const io::image<float> back = io::read_pixels(folder.file("a.tif"));
+    CHECK(std::equal(values.begin(), values.end(), back.data.begin()));
+    CHECK(folder.names() == std::vector<std::string>{"a.tif"});
+  }
+}
+
 TEST_CASE("raster: a resumable GeoTIFF equals one written at once") {
   test::temporary_folder folder;
   const io::raster_info info = info_of(700, 530, 1);
