@@ -7,6 +7,7 @@
 
 #include "commands.hpp"
 #include "rsseg/train/evaluate.hpp"
+#include "rsseg/train/metrics_report.hpp"
 #include "rsseg/train/progress.hpp"
 
 namespace rsseg::program {

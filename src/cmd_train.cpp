@@ -58,23 +58,22 @@ graph::loss_options parse_loss(const std::string& text) {
 
 /// Pictures for the report: image, labels and map of some images of a set.
 void add_pictures(train::report& r, const data::sample& s, const std::vector<std::uint8_t>& ids) {
-  io::image8 rgb;
-  rgb.width = s.image.width, rgb.height = s.image.height, rgb.channels = 3;
-  rgb.samples.resize(std::size_t(rgb.width) * std::size_t(rgb.height) * 3);
+  io::image8 rgb(s.image.width, s.image.height, 3);
   std::visit(
       [&](const auto& v) {
         float top = s.image.values.index() == 0 ? 255.0f : 0.0f;
         if (top == 0)
           for (auto x : v) top = std::max(top, float(x));
-        const std::size_t bands = std::size_t(s.image.bands), pixels = rgb.samples.size() / 3;
+        const std::size_t bands = std::size_t(s.image.bands), pixels = rgb.data.size() / 3;
         for (std::size_t i = 0; i < pixels; ++i)
           for (std::size_t c = 0; c < 3; ++c) {
             const float x = float(v[i * bands + (bands >= 3 ? c : 0)]) * 255.0f / std::max(top, 1e-9f);
-            rgb.samples[i * 3 + c] = std::uint8_t(std::clamp(x, 0.0f, 255.0f));
+            rgb.data[i * 3 + c] = std::uint8_t(std::clamp(x, 0.0f, 255.0f));
           }
       },
       s.image.values);
-  io::image8 labels{rgb.width, rgb.height, 1, s.labels.ids}, map{rgb.width, rgb.height, 1, ids};
+  io::image8 labels(rgb.width, rgb.height, 1), map(rgb.width, rgb.height, 1);
+  labels.data = s.labels.ids, map.data = ids;
   io::image8 a = io::overlay(rgb, labels, r.colors, 0.55), b = io::overlay(rgb, map, r.colors, 0.55);
   r.pictures.push_back({s.name + ": labels", std::move(a)});
   r.pictures.push_back({s.name + ": map", std::move(b)});

@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
   std::signal(SIGINT, program::on_signal);
   std::signal(SIGTERM, program::on_signal);
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error message, not a death
   CLI::App app{"rsseg " RSSEG_VERSION ": semantic segmentation of high-resolution remote-sensing images"};
   app.require_subcommand(1);
   app.set_version_flag("--version", RSSEG_VERSION);

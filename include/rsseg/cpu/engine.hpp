@@ -7,6 +7,7 @@
 #include <new>
 #include <span>
 
+#include "rsseg/core/parallel.hpp"
 #include "rsseg/cpu/inplace.hpp"
 #include "rsseg/cpu/table.hpp"
 #include "rsseg/model/parameter_store.hpp"
@@ -69,7 +70,8 @@ class engine {
   /// Plans for these input extents (one per input node, in order). Throws usage_error for sizes the network refuses and
   /// memory_error if more than limit_bytes (0: no limit) would be needed; nothing is allocated then.
   void plan_for(std::span<const shape> inputs, std::size_t limit_bytes = 0) {
-    if (planned_ && std::equal(inputs.begin(), inputs.end(), planned_inputs_.begin(), planned_inputs_.end())) return;
+    // Workspaces grow with the number of threads, so a larger number asks for a new plan.
+    if (planned_ && threads() <= planned_threads_ && std::equal(inputs.begin(), inputs.end(), planned_inputs_.begin(), planned_inputs_.end())) return;
     planned_ = false;
     const int n = g_.nodes.size();
     std::vector<shape> extents{std::size_t(n)};
@@ -156,6 +158,7 @@ class engine {
         pointers_[std::size_t(i)] = pointers_[std::size_t(plan_.entries[std::size_t(i)].alias_of)];
     planned_inputs_.assign(inputs.begin(), inputs.end());
     prepared_version_ = 0;
+    planned_threads_ = threads();
     planned_ = true;
   }
 
@@ -224,6 +227,7 @@ class engine {
   std::vector<int> direct_gradient_;  // store entry whose gradient this node writes
   memory_plan plan_;
   bool planned_ = false;
+  int planned_threads_ = 0;
   std::vector<shape> planned_inputs_;
   std::vector<void*> pointers_;
   std::vector<std::pair<int, std::vector<std::int32_t>>> targets_;

@@ -100,4 +100,58 @@ constexpr std::int64_t live_bytes_of(shape in, Shapes... more) {
   return graph::live_bytes(detail::lower<Net>(false, true), all, 1 + int(sizeof...(more)), 4);
 }
 
+/// A graph of fixed size in static storage: what lowering yields, kept by the compiler.
+template <int Nodes, int Edges, int Text, int Outputs>
+struct static_graph {
+  graph::node nodes[Nodes > 0 ? Nodes : 1];
+  int edges[Edges > 0 ? Edges : 1]{};
+  char text[Text > 0 ? Text : 1]{};
+  graph::output outputs[Outputs > 0 ? Outputs : 1];
+  int loss = -1;
+  static constexpr int node_count = Nodes, output_count = Outputs;
+  constexpr std::string_view name_of(int id) const {
+    return nodes[id].name < 0 ? std::string_view() : std::string_view(text + nodes[id].name, std::size_t(nodes[id].name_length));
+  }
+  constexpr int input_of(int id, int k) const { return edges[nodes[id].first_input + k]; }
+};
+
+namespace detail {
+template <class Net, bool Training>
+constexpr graph::graph lower_for(int) {
+  graph::graph g = lower<Net>(Training, true);
+  if (Training)
+    graph::make_training_graph(g);
+  else
+    graph::prune(g, false);
+  return g;
+}
+struct graph_sizes {
+  int nodes, edges, text, outputs;
+};
+template <class Net, bool Training>
+inline constexpr graph_sizes sizes_of = [] {
+  const graph::graph g = lower_for<Net, Training>(0);
+  return graph_sizes{g.nodes.size(), g.edges.size(), g.text.size(), g.outputs.size()};
+}();
+template <class Net, bool Training>
+constexpr auto freeze() {
+  constexpr graph_sizes z = sizes_of<Net, Training>;
+  static_graph<z.nodes, z.edges, z.text, z.outputs> s;
+  const graph::graph g = lower_for<Net, Training>(0);
+  for (int i = 0; i < z.nodes; ++i) s.nodes[i] = g.nodes[i];
+  for (int i = 0; i < z.edges; ++i) s.edges[i] = g.edges[i];
+  for (int i = 0; i < z.text; ++i) s.text[i] = g.text[i];
+  for (int i = 0; i < z.outputs; ++i) s.outputs[i] = g.outputs[i];
+  s.loss = g.loss;
+  return s;
+}
+}  // namespace detail
+
+/// The inference graph of Net as a constexpr table, before any fusion.
+template <NetworkType Net>
+inline constexpr auto graph_of = detail::freeze<Net, false>();
+/// The graph of one training step with cross entropy: forward, loss, gradients. Built and differentiated by the compiler.
+template <NetworkType Net>
+inline constexpr auto training_graph_of = detail::freeze<Net, true>();
+
 }  // namespace rsseg
