@@ -13,10 +13,9 @@ namespace rsseg::cpu {
 /// e^x within 2 units in the last place; 0 below -87.3 (where the result would be denormal), infinity above 88.7; NaN stays NaN.
 RSSEG_ALWAYS_INLINE float vector_exp(float x) {
   // x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 in two parts, the first with few bits, so that n * ln2_high is exact.
-  const float clipped = x > 88.8f ? 88.8f : x < -87.4f ? -87.4f : x;
-  const float shifted = clipped * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: rounds to an integer, which sits in the low bits
+  const float shifted = x * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: rounds to an integer, which sits in the low bits
   const float n = shifted - 12582912.0f;
-  const float r = (clipped - n * 0.693359375f) + n * 2.12194440e-4f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   // Taylor series, economised on [-0.3466, 0.3466]
   float p = 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
@@ -24,11 +23,13 @@ RSSEG_ALWAYS_INLINE float vector_exp(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   const float e = (p * r) * r + r + 1.0f;
-  const std::int32_t k = std::bit_cast<std::int32_t>(shifted) - std::bit_cast<std::int32_t>(12582912.0f);
+  const std::int32_t k = std::int32_t(std::bit_cast<std::uint32_t>(shifted) - std::bit_cast<std::uint32_t>(12582912.0f));
   // 2^k in two factors, since k reaches 128
   const std::int32_t half = k >> 1;
   const float y = e * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((k - half + 127) << 23);
-  return x < -87.3f ? 0.0f : x != x ? x : y;
+  // Masks, not choices, which would become branches. Outside the range y is anything; a NaN passes.
+  const std::int32_t under = -std::int32_t(x < -87.3f), over = -std::int32_t(x > 88.72f);
+  return std::bit_cast<float>((std::bit_cast<std::int32_t>(y) & ~(under | over)) | (0x7f800000 & over));
 }
 RSSEG_ALWAYS_INLINE double vector_exp(double x) { return std::exp(x); }
 

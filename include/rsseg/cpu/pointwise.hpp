@@ -5,6 +5,7 @@
 
 #include "rsseg/cpu/call.hpp"
 #include "rsseg/cpu/columns.hpp"
+#include "rsseg/cpu/exp.hpp"
 #include "rsseg/graph/ops/pointwise.hpp"
 
 namespace rsseg::cpu {
@@ -26,11 +27,11 @@ void unary(const call<T>& c) {
     case function::elu:
       return map(n, x, y, [a](T v) RSSEG_INLINE_BODY { return v > 0 ? v : a * std::expm1(v); });
     case function::sigmoid:
-      return map(n, x, y, [](T v) RSSEG_INLINE_BODY { return T(1) / (T(1) + std::exp(-v)); });
+      return map(n, x, y, [](T v) RSSEG_INLINE_BODY { return T(1) / (T(1) + vector_exp(-v)); });
     case function::tanh:
       return map(n, x, y, [](T v) RSSEG_INLINE_BODY { return std::tanh(v); });
     case function::exp:
-      return map(n, x, y, [](T v) RSSEG_INLINE_BODY { return std::exp(v); });
+      return map(n, x, y, [](T v) RSSEG_INLINE_BODY { return vector_exp(v); });
     case function::log:
       return map(n, x, y, [](T v) RSSEG_INLINE_BODY { return std::log(v); });
     case function::sqrt:
