@@ -2,11 +2,11 @@
 // What vs_onednn.cpp and vs_libtorch.cpp share: the layer cases, our side of them, timing in alternation, the table and the JSON file.
 #pragma once
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <functional>
 #include <new>
 #include <string>
@@ -136,7 +136,12 @@ struct timing {
   double median = 0, minimum = 0;
 };
 
-inline double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+/// Wall time; with one thread the process's CPU time, which other work on the machine disturbs less.
+inline double seconds() {
+  timespec t;
+  clock_gettime(rsseg::threads() == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+}
 
 /// Runs the contenders in turn until `budget` seconds are used, at least five rounds.
 inline std::vector<timing> alternate(const std::vector<std::function<void()>>& contenders, double budget) {
@@ -167,8 +172,9 @@ inline double largest_difference(const buffer& a, const buffer& b) {
 class report {
  public:
   explicit report(std::string rival) : rival_(std::move(rival)) {
-    std::printf("threads %d, instruction set %s, rival %s; ms are medians (minima); ratio = rival's best layout / ours, of medians (of minima)\n",
-                rsseg::threads(), cpu::name_of(cpu::current_isa()), rival_.c_str());
+    std::printf(
+        "threads %d, instruction set %s, rival %s; ms of %s are medians (minima); ratio = rival's best layout / ours, of medians (of minima)\n",
+        rsseg::threads(), cpu::name_of(cpu::current_isa()), rival_.c_str(), rsseg::threads() == 1 ? "CPU time" : "wall time");
     std::printf("%-32s %-16s %18s %8s %18s %-8s %14s %9s\n", "layer", "pass", "rsseg ms", "GFLOP/s", "rival ms", "layout", "ratio", "diff/RMS");
   }
   void row(const layer_case& c, pass p, const timing& mine, const std::vector<rival>& rivals, const std::vector<timing>& theirs) {

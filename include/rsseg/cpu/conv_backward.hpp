@@ -8,6 +8,9 @@
 
 namespace rsseg::cpu {
 
+/// Extra elements between the packed tiles and panels of a chunk, which would else fall into the same cache sets.
+inline constexpr std::ptrdiff_t set_skew = 16;
+
 /// How a weight gradient is cut.
 struct weight_cut {
   bool collect = false;       // few input channels: taps x channels become the narrow side, output channels the wide one
@@ -19,10 +22,11 @@ struct weight_cut {
   int wide_panels = 1;                       // panels of x packed at a time
   int parts = 1;
   std::int64_t part_size = 0;          // elements of a part's sum
+  bool merge = false;                  // collect, and a kernel row is one run in memory: no copies but padded input rows
   std::size_t a_size = 0, b_size = 0;  // elements of a slot's packed sides
 
   std::size_t slot_size() const { return a_size + b_size; }
-  std::int64_t partial_size() const { return collect ? parts * part_size : (parts - 1) * part_size; }
+  std::int64_t partial_size() const { return ((collect ? parts : parts - 1) * part_size + 15) / 16 * 16; }
 };
 
 template <class T>
@@ -30,7 +34,7 @@ weight_cut cut_weights(const conv_geometry& g, const kernel_table<T>& k) {
   weight_cut c;
   const int kc = g.in_c_per_group(), nc = g.out_c_per_group(), taps = g.kernel_h * g.kernel_w;
   const std::int64_t depth = std::int64_t(taps) * kc;
-  c.collect = kc <= 12 && taps > 1 && depth <= 4096;
+  c.collect = kc <= (g.groups > 1 ? 6 : 12) && taps > 1 && depth <= 4096;
   int pixels = k.vectors == 4 ? 128 : 256;
   if (c.collect) pixels = int(std::clamp<std::int64_t>(65536 / depth, 16, pixels));
   c.column_chunks = (g.out_w + pixels - 1) / pixels;
@@ -42,8 +46,12 @@ weight_cut cut_weights(const conv_geometry& g, const kernel_table<T>& k) {
   c.part_size = std::int64_t(g.out_c) * depth;
   const int chunk_pixels = c.rows * c.columns;
   if (c.collect) {
-    c.a_size = std::size_t(chunk_pixels) * ((depth + tile_rows - 1) / tile_rows * tile_rows) + std::size_t(depth);
-    c.b_size = std::size_t(chunk_pixels) * k.padded(nc);
+    c.merge = g.groups == 1 && g.dilation_w == 1 && g.kernel_w > 1;
+    if (c.merge)  // a chunk's input rows for one kernel row, and what the last tile reads past them
+      c.a_size = std::size_t(c.rows) * ((std::size_t(c.columns) - 1) * g.stride_w + g.kernel_w) * g.in_c + tile_rows;
+    else
+      c.a_size = (std::size_t(chunk_pixels) * tile_rows + set_skew) * ((depth + tile_rows - 1) / tile_rows) + std::size_t(depth);
+    c.b_size = std::size_t(chunk_pixels) * k.padded(nc) + set_skew * std::size_t((nc + k.panel() - 1) / k.panel());
   } else {
     if (taps < 3) c.narrow_block = 96;  // x is packed once per block, and with few taps that packing counts
     c.narrow_blocks = (nc + c.narrow_block - 1) / c.narrow_block;
@@ -53,9 +61,11 @@ weight_cut cut_weights(const conv_geometry& g, const kernel_table<T>& k) {
     const std::int64_t panel_size = std::int64_t(c.rows) * c.in_columns * k.panel();
     const int panels = (kc + k.panel() - 1) / k.panel();
     c.wide_panels = int(std::clamp<std::int64_t>(131072 / std::int64_t(sizeof(T)) / panel_size, 1, panels));
-    c.a_size = std::size_t(chunk_pixels) * c.narrow_block;
-    c.b_size = std::size_t(panel_size) * c.wide_panels;
+    c.a_size = (std::size_t(chunk_pixels) * tile_rows + set_skew) * (c.narrow_block / tile_rows);
+    c.b_size = std::size_t(panel_size + set_skew) * c.wide_panels;
   }
+  // Whole cache lines, so that every panel is aligned when the workspace is.
+  c.a_size = (c.a_size + 15) / 16 * 16, c.b_size = (c.b_size + 15) / 16 * 16;
   const std::int64_t tasks = std::int64_t(g.groups) * c.narrow_blocks;
   const std::int64_t affordable = std::max<std::int64_t>(1, (std::int64_t(2) << 20) / c.part_size);
   c.parts = int(std::max<std::int64_t>(1, std::min({(24 + tasks - 1) / tasks, affordable, c.chunks, std::int64_t(24)})));
@@ -102,17 +112,18 @@ void weights_task(const kernel_table<T>& k, const conv_geometry& g, const weight
   for (std::int64_t chunk = chunk0; chunk < chunk1; ++chunk) {
     const pixel_chunk at = chunk_at(g, c, chunk);
     const int width = at.x1 - at.x0, rows = at.y1 - at.y0;
+    const std::ptrdiff_t a_stride = std::ptrdiff_t(at.count()) * tile_rows + set_skew;
     job.first = chunk == chunk0;
     for (int r = 0; r < rows; ++r)
       k.pack_tiles(width, dy + ((std::ptrdiff_t(at.image) * g.out_h + at.y0 + r) * g.out_w + at.x0) * g.out_c + group * nc + co0, g.out_c, co1 - co0,
-                   std::ptrdiff_t(r) * width, a, std::ptrdiff_t(at.count()) * tile_rows);
+                   std::ptrdiff_t(r) * width, a, a_stride);
     const int column0 = std::clamp(at.x0 * g.stride_w - g.pad_left, 0, g.in_w);
     const int column1 = std::clamp((at.x1 - 1) * g.stride_w - g.pad_left + (g.kernel_w - 1) * g.dilation_w + 1, column0, g.in_w);
     for (int ky = 0; ky < g.kernel_h; ++ky) {
       const auto input_row = [&](int r) { return (at.y0 + r) * g.stride_h - g.pad_top + ky * g.dilation_h; };
       for (int p0 = 0; p0 < panels; p0 += c.wide_panels) {
         const int p1 = std::min(panels, p0 + c.wide_panels);
-        const std::ptrdiff_t panel_stride = std::ptrdiff_t(rows) * (column1 - column0) * panel;
+        const std::ptrdiff_t panel_stride = std::ptrdiff_t(rows) * (column1 - column0) * panel + set_skew;
         const int channels = std::min(kc, p1 * panel) - p0 * panel;
         for (int r = 0; r < rows; ++r) {
           const int y = input_row(r);
@@ -137,7 +148,7 @@ void weights_task(const kernel_table<T>& k, const conv_geometry& g, const weight
             if (job.runs == 0 && !job.first) continue;
             job.columns = std::min(w, kc - p * panel);
             for (int co = co0; co < co1; co += tile_rows) {
-              job.a = a + std::ptrdiff_t(co - co0) * at.count();
+              job.a = a + (co - co0) / tile_rows * a_stride;
               job.rows = std::min(tile_rows, co1 - co);
               job.z = z + std::ptrdiff_t(group * nc + co) * z_stride + (ky * g.kernel_w + kx) * kc + p * panel;
               k.outer[k.index(w / k.lanes)](job);
@@ -173,23 +184,76 @@ void weights_task_collected(const kernel_table<T>& k, const conv_geometry& g, co
         p.base = x + ((std::ptrdiff_t(at.image) * g.in_h + p.y) * g.in_w + p.x) * g.in_c + group * kc;
         collect_pixel(s, p, 0, s.taps(), line);
         for (int t = 0; t < tiles; ++t)
-          for (int r = 0; r < tile_rows; ++r) a[(t * count + i) * tile_rows + r] = t * tile_rows + r < depth ? line[t * tile_rows + r] : T(0);
+          for (int r = 0; r < tile_rows; ++r)
+            a[t * (count * tile_rows + set_skew) + i * tile_rows + r] = t * tile_rows + r < depth ? line[t * tile_rows + r] : T(0);
       }
     for (int oy = at.y0; oy < at.y1; ++oy)
       k.pack_panels(at.x1 - at.x0, dy + ((std::ptrdiff_t(at.image) * g.out_h + oy) * g.out_w + at.x0) * g.out_c + group * nc, g.out_c, nc,
-                    k.last_width(nc), std::ptrdiff_t(oy - at.y0) * (at.x1 - at.x0), b, count * panel);
+                    k.last_width(nc), std::ptrdiff_t(oy - at.y0) * (at.x1 - at.x0), b, count * panel + set_skew);
     for (int co = 0; co < nc; co += panel) {
       const int w = k.width(nc - co);
       run = {0, 0, count};
       job.first = chunk == chunk0;
-      job.b = b + co * count;
+      job.b = b + co / panel * (count * panel + set_skew);
       job.b_step = w;
       job.columns = std::min(w, nc - co);
       for (int t = 0; t < tiles; ++t) {
-        job.a = a + t * count * tile_rows;
+        job.a = a + t * (count * tile_rows + set_skew);
         job.rows = std::min(tile_rows, depth - t * tile_rows);
         job.z = z + (std::ptrdiff_t(group) * depth + t * tile_rows) * nc + co;
         k.outer[k.index(w / k.lanes)](job);
+      }
+    }
+  }
+}
+
+/// The same where kernel rows are runs in memory (no groups, no dilation along x): tiles of six within a kernel row, read from padded input rows.
+template <class T>
+void weights_task_merged(const kernel_table<T>& k, const conv_geometry& g, const weight_cut& c, std::int64_t chunk0, std::int64_t chunk1, const T* x,
+                         const T* dy, T* z, T* buffer) {
+  const int nc = g.out_c, panel = k.panel(), run_length = g.kernel_w * g.in_c;
+  T *const a = buffer, *const b = buffer + c.a_size;
+  for (std::size_t i = 0; i < c.a_size; ++i) a[i] = T(0);  // what is read past the last row must be finite
+  outer_job<T> job;
+  pixel_run runs[64];
+  job.run = runs;
+  job.a_step = std::ptrdiff_t(g.stride_w) * g.in_c;
+  job.z_stride = nc;
+  for (std::int64_t chunk = chunk0; chunk < chunk1; ++chunk) {
+    const pixel_chunk at = chunk_at(g, c, chunk);
+    const int width = at.x1 - at.x0, rows = at.y1 - at.y0;
+    const std::ptrdiff_t count = at.count(), in_width = std::ptrdiff_t(width - 1) * g.stride_w + g.kernel_w;
+    job.first = chunk == chunk0;
+    for (int r = 0; r < rows; ++r)
+      k.pack_panels(width, dy + ((std::ptrdiff_t(at.image) * g.out_h + at.y0 + r) * g.out_w + at.x0) * g.out_c, g.out_c, nc, k.last_width(nc),
+                    std::ptrdiff_t(r) * width, b, count * panel + set_skew);
+    for (int ky = 0; ky < g.kernel_h; ++ky) {
+      job.runs = 0;
+      for (int r = 0; r < rows; ++r) {
+        const int y = (at.y0 + r) * g.stride_h - g.pad_top + ky * g.dilation_h, x0 = at.x0 * g.stride_w - g.pad_left;
+        if (unsigned(y) >= unsigned(g.in_h)) continue;
+        const int lo = std::clamp<int>(-x0, 0, int(in_width)), hi = std::clamp<int>(g.in_w - x0, lo, int(in_width));  // columns inside the image
+        T* const to = a + r * in_width * g.in_c;
+        const T* const from = x + ((std::ptrdiff_t(at.image) * g.in_h + y) * g.in_w + x0) * g.in_c;
+        for (std::ptrdiff_t i = 0; i < std::ptrdiff_t(lo) * g.in_c; ++i) to[i] = T(0);
+        for (std::ptrdiff_t i = std::ptrdiff_t(lo) * g.in_c; i < std::ptrdiff_t(hi) * g.in_c; ++i) to[i] = from[i];
+        for (std::ptrdiff_t i = std::ptrdiff_t(hi) * g.in_c; i < in_width * g.in_c; ++i) to[i] = T(0);
+        runs[job.runs++] = {r * in_width * g.in_c, std::ptrdiff_t(r) * width, width};
+      }
+      if (job.runs == 0 && !job.first) continue;
+      for (int co = 0; co < nc; co += panel) {
+        const int w = k.width(nc - co);
+        pixel_run* const run = runs;
+        for (int r = 0; r < job.runs; ++r) run[r].b = run[r].a / (in_width * g.in_c) * width * w;
+        job.b = b + co / panel * (count * panel + set_skew);
+        job.b_step = w;
+        job.columns = std::min(w, nc - co);
+        for (int j = 0; j < run_length; j += tile_rows) {
+          job.a = a + j;
+          job.rows = std::min(tile_rows, run_length - j);
+          job.z = z + (std::ptrdiff_t(ky) * run_length + j) * nc + co;
+          k.outer[k.index(w / k.lanes)](job);
+        }
       }
     }
   }
@@ -206,7 +270,9 @@ void backward_weights_run(const conv_geometry& g, const T* x, const T* dy, T* dw
     const int part = int(i % c.parts), group = int(i / c.parts / c.narrow_blocks), block = int(i / c.parts % c.narrow_blocks);
     const std::int64_t chunk0 = c.chunks * part / c.parts, chunk1 = c.chunks * (part + 1) / c.parts;
     T* const buffer = slots + slot * c.slot_size();
-    if (c.collect)
+    if (c.merge)
+      weights_task_merged(k, g, c, chunk0, chunk1, x, dy, partial + part * c.part_size, buffer);
+    else if (c.collect)
       weights_task_collected(k, g, c, chunk0, chunk1, group, x, dy, partial + part * c.part_size, buffer);
     else
       weights_task(k, g, c, chunk0, chunk1, group, block * c.narrow_block, x, dy, part == 0 ? dw : partial + (part - 1) * c.part_size, buffer);

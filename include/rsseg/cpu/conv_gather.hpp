@@ -103,6 +103,7 @@ struct gather_epilogue {
 /// How the depth (taps x channels) of a gather is cut into blocks whose weights stay in the first-level cache.
 struct depth_blocks {
   bool collect = false;  // few channels: the tile's inputs are first copied side by side, since a run of 3 channels is too short a loop
+  bool merge = false;    // the same, but a kernel row is one run in memory: its taps are read as one, where they lie inside the image
   int taps = 1;          // per block
   int length = 1;        // channels per block
   int tap_blocks = 1, channel_blocks = 1;
@@ -116,8 +117,13 @@ inline constexpr int max_block_taps = 20;
 inline depth_blocks cut_depth(const gather_shape& s, int depth) {
   depth_blocks d;
   const int taps = s.taps();
-  d.collect = s.kc <= 12 && taps > 1;
-  if (s.kc > depth) {
+  d.merge = s.kc <= 12 && s.groups == 1 && s.x.taps > 1 && s.x.tap_step == 1 && s.x.taps * s.kc <= depth;
+  d.collect = s.kc <= (s.groups > 1 ? 6 : 12) && taps > 1 && !d.merge;
+  if (d.merge) {
+    d.length = s.kc;
+    const int rows = std::min({s.y.taps, max_block_taps, std::max(1, depth / (s.x.taps * s.kc))}), blocks = (s.y.taps + rows - 1) / rows;
+    d.taps = (s.y.taps + blocks - 1) / blocks * s.x.taps;
+  } else if (s.kc > depth) {
     d.channel_blocks = (s.kc + depth - 1) / depth;
     d.length = ((s.kc + d.channel_blocks - 1) / d.channel_blocks + 3) / 4 * 4;
     d.channel_blocks = (s.kc + d.length - 1) / d.length;
@@ -145,7 +151,7 @@ int block_depth(const kernel_table<T>& k) {
 template <class T>
 std::size_t gather_slot_size(const gather_shape& s) {
   const depth_blocks d = cut_depth(s, block_depth(kernels<T>()));
-  return d.collect ? std::size_t(block_pixels) * d.taps * d.length : 0;
+  return d.collect || d.merge ? std::size_t(block_pixels) * d.taps * d.length : 0;
 }
 
 template <class T>
@@ -253,6 +259,33 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
         active[tile] = 1;
         entries[tile].tap = 0;
         for (int r = 0; r < tile_rows; ++r) entries[tile].row[r] = collected + std::ptrdiff_t(std::min(tile * tile_rows + r, count - 1)) * job.len;
+      }
+    } else if (d.merge) {
+      job.len = s.x.taps * s.kc;
+      job.entry_stride = (tap1 - tap0) / s.x.taps;
+      for (int tile = 0; tile < tiles; ++tile) active[tile] = 0;
+      for (int row = 0; row < job.entry_stride; ++row) {
+        const int dy = s.y.tap_start + (tap0 / s.x.taps + row) * s.y.tap_step, dx = s.x.tap_start;
+        const std::ptrdiff_t offset = (std::ptrdiff_t(dy) * s.x.in_extent + dx) * in_c;
+        for (int tile = 0; tile < tiles; ++tile) {
+          tap_rows<T>& e = entries[tile * job.entry_stride + active[tile]];
+          bool any = false;
+          for (int r = 0; r < tile_rows; ++r) {
+            const int i = tile * tile_rows + r;
+            e.row[r] = zero_row<T>;
+            if (i >= count || unsigned(pixel[i].y + dy) >= unsigned(s.y.in_extent)) continue;
+            any = true;
+            if (pixel[i].x + dx >= 0 && pixel[i].x + dx + s.x.taps <= s.x.in_extent) {
+              e.row[r] = pixel[i].base + offset;
+            } else {
+              T* const to = collected + (std::ptrdiff_t(i) * job.entry_stride + row) * job.len;
+              collect_pixel(s, pixel[i], tap0 + row * s.x.taps, tap0 + (row + 1) * s.x.taps, to);
+              e.row[r] = to;
+            }
+          }
+          e.tap = row;
+          active[tile] += any;
+        }
       }
     } else {
       job.len = len;

@@ -48,9 +48,9 @@ template <class T>
 struct outer_job {
   int runs = 0;
   const pixel_run* run = nullptr;
-  const T* a = nullptr;  // [pixel][tile_rows]
-  const T* b = nullptr;  // [pixel][panel width]
-  std::ptrdiff_t b_step = 0;
+  const T* a = nullptr;  // six values per pixel, a_step apart
+  const T* b = nullptr;  // one panel's width per pixel, b_step apart
+  std::ptrdiff_t a_step = tile_rows, b_step = 0;
   int rows = tile_rows, columns = 0;
   T* z = nullptr;
   std::ptrdiff_t z_stride = 0;

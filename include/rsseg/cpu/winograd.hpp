@@ -71,7 +71,7 @@ bool winograd_wins(const gather_shape& s) {
     if (!winograd_setting() || s.groups != 1 || s.y.taps != 3 || s.x.taps != 3 || s.y.in_step != 1 || s.x.in_step != 1 || s.y.out_step != 1 ||
         s.x.out_step != 1)
       return false;
-    if (s.kc % k.lanes != 0 || s.nc % k.lanes != 0 || s.kc < 16 || s.nc < 16 || s.kc > max_block_depth) return false;
+    if (s.kc < 16 || s.nc < 16 || s.kc > max_block_depth) return false;
     const winograd_cut c = cut_winograd(s, k);
     if (c.tiles < 48 || std::int64_t(s.kc) * s.nc > 512 * 512) return false;
     const auto taps_inside = [](const gather_axis& a) {  // of 3, on average
