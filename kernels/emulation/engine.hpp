@@ -4,6 +4,7 @@
 // performs the operation and makes the others ready. When nothing can run any more, the engine says why: that is a bug in the kernel.
 #pragma once
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <source_location>
@@ -239,7 +240,7 @@ class engine {
   /// Runs body once per thread of every block.
   void run(const char* kernel_name, dim3 grid, dim3 block, std::size_t shared_size, void (*body)(void*), void* argument);
 
-  /// One line per thread that has not finished: where it is and what it waits for. Meant for the debugger: `call rsseg::emulation::describe()`.
+  /// One line per thread that has not finished: where it is and what it waits for. See show_threads.
   std::string describe() const {
     static const char* const waits[] = {"", "barrier", "warp operation", "mbarrier"};
     std::string s;
@@ -397,7 +398,8 @@ inline engine& the_engine() {
   static engine e;
   return e;
 }
-inline std::string describe() { return the_engine().describe(); }
+/// For the debugger: `call rsseg::emulation::show_threads()`.
+[[gnu::used]] inline void show_threads() { std::fputs(the_engine().describe().c_str(), stderr); }
 
 // 0xFF bytes are a NaN with a payload that arithmetic never makes on its own, in float, bf16 and fp16 alike: what was never written shows.
 inline constexpr int poison_byte = 0xFF;
