@@ -60,6 +60,14 @@ std::vector<T> backward(const data& d, bool fused) {
   return dx;
 }
 
+template <class T>
+std::vector<T> weights(const data& d, bool) {
+  const std::vector<T> x(d.x.begin(), d.x.end()), dy(d.dy.begin(), d.dy.end());
+  std::vector<T> dw(d.w.size()), workspace(cpu::conv_workspace_size_backward_weights<T>(d.g) / sizeof(T));
+  cpu::conv_backward_weights(d.g, x.data(), dy.data(), dw.data(), workspace.data());
+  return dw;
+}
+
 /// RMS and largest difference over the RMS of `want`.
 struct errors {
   double rms = 0, largest = 0;
@@ -145,4 +153,38 @@ TEST_CASE("Winograd is taken where it is meant to be") {
   cpu::set_winograd(false);
   CHECK(!takes_winograd(square(1, 64, 64, 64, 3, 1, 1)));
   cpu::set_winograd(true);
+}
+
+TEST_CASE("Winograd's weight gradient stays within its error bound") {
+  const cpu::isa chosen = cpu::current_isa();
+  const std::vector<conv_geometry> cases = {
+      square(1, 29, 48, 32, 3, 1, 1),  square(2, 31, 33, 80, 3, 1, 1), square(1, 30, 128, 144, 3, 1, 1),
+      square(3, 15, 256, 64, 3, 1, 1), square(1, 30, 36, 37, 3, 1, 1), square(1, 34, 32, 48, 3, 1, 2, 2),
+      square(1, 66, 100, 65, 3, 1, 1), square(2, 40, 64, 64, 3, 1, 0), oblong(1, 60, 35, 32, 35, 3, 3, 1, 1, 2, 2, 3, 3, 2, 3, 1),
+  };
+  for (auto i : {cpu::isa::portable, cpu::isa::avx2, cpu::isa::avx512}) {
+    if (!cpu::available(i)) continue;
+    cpu::set_isa(i);
+    for (const auto& g : cases) {
+      INFO(cpu::name_of(i) << " in " << g.in_h << " " << g.in_w << " " << g.in_c << " out " << g.out_c << " dilation " << g.dilation_h << " "
+                           << g.dilation_w);
+      cpu::set_winograd(true);
+      REQUIRE(cpu::winograd_weights_wins<float>(g));
+      const data d(g);
+      const auto want = weights<double>(d, false);
+      rsseg::set_threads(1);
+      const auto got = weights<float>(d, false);
+      rsseg::set_threads(2);
+      CHECK(weights<float>(d, false) == got);
+      rsseg::set_threads(0);
+      cpu::set_winograd(false);
+      const auto direct = weights<float>(d, false);
+      cpu::set_winograd(true);
+      const errors e = compare(got, want), plain = compare(direct, want);
+      CHECK(e.rms < 2e-6);
+      CHECK(e.largest < 4e-5);
+      CHECK(e.rms != plain.rms);
+    }
+  }
+  cpu::set_isa(chosen);
 }

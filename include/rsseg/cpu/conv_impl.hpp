@@ -6,6 +6,7 @@
 #include "rsseg/cpu/conv_gather.hpp"
 #include "rsseg/cpu/depthwise.hpp"
 #include "rsseg/cpu/winograd.hpp"
+#include "rsseg/cpu/winograd_weights.hpp"
 
 namespace rsseg::cpu {
 
@@ -113,12 +114,14 @@ void conv_backward_data(const conv_geometry& g, const T* dy, const T* packed, T*
 
 template <class T>
 std::size_t conv_workspace_size_backward_weights(const conv_geometry& g) {
+  if (winograd_weights_wins<T>(g)) return sizeof(T) * cut_winograd_weights(g, kernels<T>()).elements();
   return sizeof(T) * (depthwise_direct(g) ? depthwise_backward_weights_elements<T>(g) : backward_weights_elements<T>(g));
 }
 
 template <class T>
 void conv_backward_weights(const conv_geometry& g, const T* x, const T* dy, T* dw, void* workspace) {
   if (depthwise_direct(g)) return depthwise_backward_weights(g, x, dy, dw, static_cast<T*>(workspace));
+  if (winograd_weights_wins<T>(g)) return winograd_weights_run(g, x, dy, dw, static_cast<T*>(workspace));
   backward_weights_run(g, x, dy, dw, static_cast<T*>(workspace));
 }
 

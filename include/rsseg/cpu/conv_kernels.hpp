@@ -83,6 +83,8 @@ struct kernel_table {
   void (*depthwise_weights)(int, int, const T*, const T* const*, std::ptrdiff_t, std::ptrdiff_t, T*) = nullptr;
   void (*column_sums)(int, std::int64_t, const T*, std::ptrdiff_t, const T*, std::ptrdiff_t, T*, bool) = nullptr;
   void (*winograd_input)(const T* const*, int, T*, std::ptrdiff_t) = nullptr;
+  void (*winograd_gradient)(const T* const*, int, T*, std::ptrdiff_t) = nullptr;
+  void (*winograd_kernel)(const T*, std::ptrdiff_t, int, T*) = nullptr;
   void (*winograd_output)(const T*, std::ptrdiff_t, int, T* const*, const T*, std::ptrdiff_t, bool) = nullptr;
   void (*pack_panels)(std::int64_t, const T*, std::ptrdiff_t, int, int, std::ptrdiff_t, T*, std::ptrdiff_t) = nullptr;
   void (*pack_tiles)(std::int64_t, const T*, std::ptrdiff_t, int, std::ptrdiff_t, T*, std::ptrdiff_t) = nullptr;

@@ -135,7 +135,7 @@ inline winograd_tile tile_at(const winograd_cut& c, std::int64_t i) {
 /// Transforms the inputs of one tile into row `row` of the planes at v.
 template <class T>
 void winograd_transform(const kernel_table<T>& k, const gather_shape& s, const winograd_cut& c, std::int64_t tile, const T* in, T* v,
-                        std::ptrdiff_t row) {
+                        std::ptrdiff_t row, std::ptrdiff_t row_stride, std::ptrdiff_t plane_stride) {
   const winograd_tile t = tile_at(c, tile);
   const T* p[36];
   const int y0 = t.y + std::min(s.y.tap_start, s.y.tap_start + 2 * s.y.tap_step),
@@ -149,7 +149,7 @@ void winograd_transform(const kernel_table<T>& k, const gather_shape& s, const w
       p[6 * i + j] = inside ? image + (std::ptrdiff_t(y) * s.x.in_extent + x) * s.kc : zero_row<T>;
     }
   }
-  k.winograd_input(p, s.kc, v + row * s.kc, c.v_stride);
+  k.winograd_input(p, s.kc, v + row * row_stride, plane_stride);
 }
 
 /// Multiplies `count` transformed tiles (the first is number `tile`, in row `row` of v) for output channels [column0, column1) and writes the
@@ -216,7 +216,7 @@ void winograd_run(const gather_shape& s, const T* in, const T* packed, T* out, c
       T* const v = workspace + slot * (c.v_size() + c.m_size());
       const std::int64_t tile = block * c.block;
       const int count = int(std::min<std::int64_t>(c.block, c.tiles - tile));
-      for (int i = 0; i < count; ++i) winograd_transform(k, s, c, tile + i, in, v, i);
+      for (int i = 0; i < count; ++i) winograd_transform(k, s, c, tile + i, in, v, i, s.kc, c.v_stride);
       for (int share = 0; share < shares; ++share)
         winograd_multiply(k, s, c, tile, count, 0, share * c.columns, std::min(s.nc, (share + 1) * c.columns), v, packed, v + c.v_size(), out, e);
     });
@@ -227,7 +227,7 @@ void winograd_run(const gather_shape& s, const T* in, const T* packed, T* out, c
   for (std::int64_t tile0 = 0; tile0 < c.tiles; tile0 += c.batch) {
     const int batch = int(std::min<std::int64_t>(c.batch, c.tiles - tile0));
     parallel_for((batch + 5) / 6, [&](std::int64_t i) {
-      for (int t = int(i) * 6; t < std::min(batch, int(i) * 6 + 6); ++t) winograd_transform(k, s, c, tile0 + t, in, v, t);
+      for (int t = int(i) * 6; t < std::min(batch, int(i) * 6 + 6); ++t) winograd_transform(k, s, c, tile0 + t, in, v, t, s.kc, c.v_stride);
     });
     // Blocks of the same output channels follow one another, so that their weights are fetched once.
     const int blocks = (batch + c.block - 1) / c.block;
