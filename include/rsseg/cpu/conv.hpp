@@ -6,14 +6,16 @@
 //
 //   std::vector<T> packed(conv_packed_size<T>(g));          // once per set of weights (and per data gradient: ..._backward_data)
 //   conv_pack(g, w, packed.data());
-//   void* workspace = arena(conv_workspace_size<T>(g));     // bytes, for the thread count that threads() gave when asked; 64-byte aligned is best
+//   void* workspace = arena(conv_workspace_size<T>(g));     // bytes, for the thread count that threads() gave when asked
 //   conv_forward(g, x, packed.data(), y, {.bias = b, .act = activation::relu}, workspace);
 //
 // Contracts, for all of them:
+// - activations, packed weights and workspace may lie anywhere, but off 64-byte boundaries the products run about 30 % slower;
 // - nothing is allocated; outputs are overwritten whole, and alias no input, except that `residual` may be the output itself;
 // - results have the same bits for any number of threads (not for another instruction set);
 // - size queries take constant time and depend on the instruction set in use and, for workspaces, on threads();
-// - packed weights belong to the instruction set in use when they were packed.
+// - packed weights belong to the instruction set (isa.hpp) and the setting of Winograd's algorithm (winograd.hpp, float only) in use when they
+//   were packed. RSSEG_WINOGRAD=0 in the environment turns it off.
 //
 // Compiled mode: with RSSEG_COMPILED this header only declares; the library's translation unit defines RSSEG_BUILDING, includes this header and
 // then rsseg/cpu/conv_instantiate.inc, which instantiates everything for float and double.
