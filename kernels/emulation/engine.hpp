@@ -25,7 +25,26 @@ inline dim3 blockDim{}, gridDim{};
 
 namespace rsseg::emulation {
 
+#if defined(__cpp_lib_source_location)
 using site = std::source_location;
+#else
+/// std::source_location for clang 14, which has no built-in for libstdc++'s.
+class site {
+ public:
+  static constexpr site current(const char* file = __builtin_FILE(), unsigned line = __builtin_LINE(), unsigned column = __builtin_COLUMN()) {
+    site s;
+    s.file_ = file, s.line_ = line, s.column_ = column;
+    return s;
+  }
+  constexpr const char* file_name() const { return file_; }
+  constexpr unsigned line() const { return line_; }
+  constexpr unsigned column() const { return column_; }
+
+ private:
+  const char* file_ = "";
+  unsigned line_ = 0, column_ = 0;
+};
+#endif
 
 /// A mistake in a kernel, or a launch the device would refuse. Names kernel, block, thread, file and line.
 class kernel_fault : public error {
