@@ -18,6 +18,14 @@ constexpr value conv_block_biased(builder& b, std::string_view conv_name, std::s
   return relu(b, batch_norm(b, norm_name, conv(b, conv_name, x, out, o)));
 }
 
+/// 1x1 convolution with bias whose weights start at zero: scores, or log variances, that are to start neutral.
+constexpr value zero_conv(builder& b, std::string_view name, value x, int out) {
+  b.require_channels(x);
+  const scope s(b, name);
+  const value w = b.parameter("weight", {out, x.channels, 1, 1}, graph::init::constant, 0);
+  return graph::ops::conv(b, x, w, b.parameter("bias", {out}, graph::init::constant, 0), detail::conv_attributes({}, out, x.channels));
+}
+
 /// Two conv blocks, name.0 and name.1: what every level of a U-shaped network has.
 constexpr value double_conv_block(builder& b, std::string_view name, value x, int out, int second_dilation = 1) {
   const scope s(b, name);

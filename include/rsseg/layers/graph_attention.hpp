@@ -4,7 +4,7 @@
 // h*w nodes with F features, a value (N,h*w,h,w) N adjacency matrices (row = pixel).
 #pragma once
 #include "rsseg/graph/ops/source.hpp"
-#include "rsseg/layers/naming.hpp"
+#include "rsseg/layers/conv_block.hpp"
 
 namespace rsseg {
 
@@ -53,12 +53,13 @@ constexpr constructed_graph construct_graph(builder& b, value mu, value log_sigm
 }
 }  // namespace detail
 
-/// Self-constructing graph on a grid of rows x columns nodes with K embedding channels: `mu` 3x3, `logvar` 1x1 (acts as log sigma).
+/// Self-constructing graph on a grid of rows x columns nodes with K embedding channels: `mu` 3x3, `logvar` 1x1 (acts as log sigma; starts at
+/// sigma = 1, ours, since exp of random numbers would drown the loss).
 /// Used several times with the same weights, every use needs a `stream` of its own.
 constexpr constructed_graph self_constructing_graph(builder& b, value x, int k, int rows, int columns, int stream = 0) {
   const value nodes = adaptive_avg_pool(b, x, rows, columns);
   const value mu = conv(b, "mu", nodes, k, {.kernel = 3});
-  const value log_sigma = conv(b, "logvar", nodes, k);
+  const value log_sigma = zero_conv(b, "logvar", nodes, k);
   constructed_graph g = detail::construct_graph(b, mu, log_sigma, rows * columns, stream);
   g.nodes = nodes;
   return g;

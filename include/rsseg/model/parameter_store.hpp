@@ -2,6 +2,7 @@
 // The weights of a network: every parameter and buffer by its PyTorch name, in one flat array. Convolution weights lie as OHWI
 // (the kernels' order); files and the accessors here speak OIHW.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -79,7 +80,8 @@ class parameter_store {
           for (std::size_t i = 0; i < e.size; ++i) to[i] = T(a.alpha);
           break;
         case graph::init::kaiming_normal_out: {
-          const double sigma = std::sqrt(2.0 / std::max(1.0, a.rank == 4 ? fan_out : fan_in));
+          // By the larger fan: fan out as torchvision's backbones, and classifiers with few outputs start with small scores, not wild ones.
+          const double sigma = std::sqrt(2.0 / std::max({1.0, a.rank == 4 ? fan_out : 0.0, fan_in}));
           for (std::size_t i = 0; i < e.size; ++i) to[i] = T(sigma * r.normal());
           break;
         }

@@ -5,9 +5,10 @@
 //   32s: up 64x64/32, crop 19 | 16s: up 4x4/2 + score_pool4 (crop 5), up 32x32/16, crop 27
 //   8s:  as 16s, up 4x4/2 + score_pool3 (crop 9), up 16x16/8, crop 31 | at once: pool4 x 0.01 and pool3 x 0.0001 before their scores
 // After the authors' Caffe files as ported in wkentaro/pytorch-fcn. Any input size is legal because of the padding. Up-sampling starts as
-// bilinear and is learned; the authors fix the last one.
+// bilinear and is learned (the authors fix the last one), score layers start at zero.
 // FCN-ResNet-50: torchvision's modern form, dilated to stride 8, auxiliary head on c4 with weight 0.5.
 #pragma once
+#include "rsseg/layers/conv_block.hpp"
 #include "rsseg/layers/fcn_head.hpp"
 #include "rsseg/nets/entry.hpp"
 #include "rsseg/nets/resnet.hpp"
@@ -39,7 +40,7 @@ struct FCN {
     const vgg_features f = vgg(b, x, vgg_fcn());
     value y = dropout2d(b, relu(b, conv(b, "fc6", f.out, Width, {.kernel = 7, .padding = 0})), 0.5);
     y = dropout2d(b, relu(b, conv(b, "fc7", y, Width)), 0.5);
-    y = conv(b, "score_fr", y, k);
+    y = zero_conv(b, "score_fr", y, k);
     if constexpr (Stride == 32) {
       y = detail::fcn_crop(b, detail::fcn_upscore(b, "upscore", y, 64, 32), x, 19);
     } else {
@@ -59,7 +60,7 @@ struct FCN {
  private:
   static constexpr value skip(builder& b, std::string_view name, value pool, double factor, value like, int offset) {
     if (factor != 1) pool = graph::ops::affine(b, pool, factor, 0);
-    return detail::fcn_crop(b, conv(b, name, pool, b.classes(Classes)), like, offset);
+    return detail::fcn_crop(b, zero_conv(b, name, pool, b.classes(Classes)), like, offset);
   }
 };
 template <int Classes = from_data>
