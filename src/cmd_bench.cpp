@@ -67,12 +67,17 @@ void add_bench(CLI::App& app, common_options& common) {
     const std::size_t peak = std::size_t(usage.ru_maxrss) * 1024, arena = (o->train ? model.training() : model.inference()).bytes();
     const double median = seconds[seconds.size() / 2];
     if (common.json) {
-      const nlohmann::json j = {{"net", e.name}, {"input", {in.n, in.c, in.h, in.w}}, {"train", o->train}, {"threads", threads()}, {"median_s", median}, {"min_s", seconds.front()},
-                                {"max_s", seconds.back()}, {"peak_bytes", peak}, {"arena_bytes", arena}, {"flops", flops}, {"runs", seconds.size()}};
+      const nlohmann::json j = {{"net", e.name},           {"input", {in.n, in.c, in.h, in.w}},
+                                {"train", o->train},       {"threads", threads()},
+                                {"median_s", median},      {"min_s", seconds.front()},
+                                {"max_s", seconds.back()}, {"peak_bytes", peak},
+                                {"arena_bytes", arena},    {"flops", flops},
+                                {"runs", seconds.size()}};
       std::printf("%s\n", j.dump().c_str());
     } else {
-      std::printf("%s, %s at %s, %d threads: median %.4f s (%.4f to %.4f), %.1f GFLOP/s, arena %.1f MiB, resident peak %.1f MiB\n", e.name, o->train ? "training step" : "inference", o->input.c_str(),
-                  threads(), median, seconds.front(), seconds.back(), flops / median / 1e9, double(arena) / 1048576, double(peak) / 1048576);
+      std::printf("%s, %s at %s, %d threads: median %.4f s (%.4f to %.4f), %.1f GFLOP/s, arena %.1f MiB, resident peak %.1f MiB\n", e.name,
+                  o->train ? "training step" : "inference", o->input.c_str(), threads(), median, seconds.front(), seconds.back(),
+                  flops / median / 1e9, double(arena) / 1048576, double(peak) / 1048576);
     }
   });
 }

@@ -13,7 +13,8 @@ namespace rsseg::program {
 shape parse_shape(const std::string& text) {
   shape s;
   char rest = 0;
-  if (std::sscanf(text.c_str(), "%d,%d,%d,%d%c", &s.n, &s.c, &s.h, &s.w, &rest) != 4 || s.n < 1 || s.c < 1 || s.h < 1 || s.w < 1 || s.size() > (std::int64_t(1) << 40))
+  if (std::sscanf(text.c_str(), "%d,%d,%d,%d%c", &s.n, &s.c, &s.h, &s.w, &rest) != 4 || s.n < 1 || s.c < 1 || s.h < 1 || s.w < 1 ||
+      s.size() > (std::int64_t(1) << 40))
     throw usage_error("--input \"" + text + "\": expected N,C,H,W such as 1,3,512,512");
   return s;
 }
@@ -37,9 +38,11 @@ loaded_network load_network(const load_request& r) {
   n.info = train::weights_info::from(file);
   if (r.net.empty() && n.info.network.empty())
     throw usage_error(r.weights + ": does not say which network it belongs to; give --net" + std::string(r.classes ? "" : " and --classes"));
-  if (!r.net.empty() && !n.info.network.empty() && r.net != n.info.network) throw usage_error(r.weights + ": belongs to network '" + n.info.network + "', --net says '" + r.net + "'");
+  if (!r.net.empty() && !n.info.network.empty() && r.net != n.info.network)
+    throw usage_error(r.weights + ": belongs to network '" + n.info.network + "', --net says '" + r.net + "'");
   n.entry = &network_named(r.net.empty() ? n.info.network : r.net);
-  if (r.segmenter && !n.entry->segmenter) throw usage_error("network '" + std::string(n.entry->name) + "' does not map one image to one label map; it is a part of a larger system");
+  if (r.segmenter && !n.entry->segmenter)
+    throw usage_error("network '" + std::string(n.entry->name) + "' does not map one image to one label map; it is a part of a larger system");
   if (r.classes && n.info.classes && r.classes != n.info.classes)
     throw usage_error(r.weights + ": has " + std::to_string(n.info.classes) + " classes, --classes says " + std::to_string(r.classes));
   if (r.bands && n.info.bands && r.bands != n.info.bands)
@@ -48,7 +51,8 @@ loaded_network load_network(const load_request& r) {
   if (!n.info.bands) n.info.bands = r.bands ? r.bands : 3;
   if (!n.info.classes) throw usage_error(r.weights + ": does not say how many classes it has; give --classes");
   if (n.info.classes < 1 || n.info.classes > 255 || n.info.bands < 1 || n.info.bands > 4096)
-    throw input_error(r.weights + ": its metadata names " + std::to_string(n.info.classes) + " classes and " + std::to_string(n.info.bands) + " bands, which cannot be");
+    throw input_error(r.weights + ": its metadata names " + std::to_string(n.info.classes) + " classes and " + std::to_string(n.info.bands) +
+                      " bands, which cannot be");
   n.info.network = n.entry->name;
   build_options o;
   o.classes = n.info.classes, o.bands = n.info.bands;
@@ -72,7 +76,13 @@ void add_list(CLI::App& app, common_options& common) {
     if (common.json) {
       nlohmann::json j = nlohmann::json::array();
       for (const network_entry* e : networks())
-        j.push_back({{"name", e->name}, {"title", e->title}, {"paper", e->paper}, {"note", e->note}, {"size_multiple", e->size_multiple}, {"size_offset", e->size_offset}, {"segmenter", e->segmenter}});
+        j.push_back({{"name", e->name},
+                     {"title", e->title},
+                     {"paper", e->paper},
+                     {"note", e->note},
+                     {"size_multiple", e->size_multiple},
+                     {"size_offset", e->size_offset},
+                     {"segmenter", e->segmenter}});
       std::printf("%s\n", j.dump(1).c_str());
       return;
     }
@@ -99,7 +109,10 @@ void add_describe(CLI::App& app, common_options& common) {
   cmd->callback([o, &common] {
     const network_entry& e = network_named(o->net);
     shape in{1, 3, 512, 512};
-    const auto legal = [&](int n) { return std::max(e.minimum_size, (std::max(n, e.minimum_size) - e.size_offset + e.size_multiple - 1) / e.size_multiple * e.size_multiple + e.size_offset); };
+    const auto legal = [&](int n) {
+      return std::max(e.minimum_size,
+                      (std::max(n, e.minimum_size) - e.size_offset + e.size_multiple - 1) / e.size_multiple * e.size_multiple + e.size_offset);
+    };
     if (!o->input.empty())
       in = parse_shape(o->input);
     else
@@ -114,7 +127,8 @@ void add_describe(CLI::App& app, common_options& common) {
     for (int i = 0; i < g.nodes.size(); ++i)
       if (g.nodes[i].kind == graph::op::input) inputs.push_back({in.n, g.nodes[i].channels, in.h, in.w});
     const graph::list<shape> s = graph::extents_for(g, inputs.data(), int(inputs.size()), fault);
-    if (fault.what != graph::fault::none) throw usage_error(std::string(e.name) + ", input " + std::to_string(in.h) + "x" + std::to_string(in.w) + ": " + describe_error(g, fault));
+    if (fault.what != graph::fault::none)
+      throw usage_error(std::string(e.name) + ", input " + std::to_string(in.h) + "x" + std::to_string(in.w) + ": " + describe_error(g, fault));
     if (o->dot) {
       std::printf("%s", graph::to_dot(g, s.begin(), std::string(e.title) + ", " + graph::extent_text(in), o->depth).c_str());
       return;
@@ -151,27 +165,43 @@ void add_describe(CLI::App& app, common_options& common) {
     const auto field = graph::receptive_field_of(g, inputs.data(), int(inputs.size()));
     const shape out = s[g.outputs[0].node];
     if (common.json) {
-      nlohmann::json j = {{"name", e.name}, {"title", e.title}, {"paper", e.paper}, {"input", {in.n, in.c, in.h, in.w}}, {"output", {out.n, out.c, out.h, out.w}},
-                          {"classes", o->classes}, {"parameters", parameters}, {"macs", macs}, {"inference_bytes", engine.bytes()}, {"training_bytes", train_bytes},
-                          {"training_bytes_recompute", recompute_bytes}, {"receptive_field", {field.h, field.w}}, {"global", field.everything}, {"nodes", g.nodes.size()}, {"training_nodes", train_nodes}};
+      nlohmann::json j = {{"name", e.name},
+                          {"title", e.title},
+                          {"paper", e.paper},
+                          {"input", {in.n, in.c, in.h, in.w}},
+                          {"output", {out.n, out.c, out.h, out.w}},
+                          {"classes", o->classes},
+                          {"parameters", parameters},
+                          {"macs", macs},
+                          {"inference_bytes", engine.bytes()},
+                          {"training_bytes", train_bytes},
+                          {"training_bytes_recompute", recompute_bytes},
+                          {"receptive_field", {field.h, field.w}},
+                          {"global", field.everything},
+                          {"nodes", g.nodes.size()},
+                          {"training_nodes", train_nodes}};
       std::printf("%s\n", j.dump(1).c_str());
       return;
     }
     std::printf("%s (%s)\n%s\n%s\n\n", e.title, e.name, e.paper, e.note);
-    std::printf("input            %d x %d x %d x %d (legal sizes: multiples of %d%s)\n", in.n, in.c, in.h, in.w, e.size_multiple, e.size_offset ? (" plus " + std::to_string(e.size_offset)).c_str() : "");
+    std::printf("input            %d x %d x %d x %d (legal sizes: multiples of %d%s)\n", in.n, in.c, in.h, in.w, e.size_multiple,
+                e.size_offset ? (" plus " + std::to_string(e.size_offset)).c_str() : "");
     std::printf("output           %s\n", graph::extent_text(out).c_str());
     std::printf("parameters       %s (%lld)\n", with_units(double(parameters)).c_str(), static_cast<long long>(parameters));
     std::printf("multiply-adds    %s\n", with_units(double(macs)).c_str());
     std::printf("receptive field  %s%.0f x %.0f pixels\n", field.everything ? "everything; local part " : "", field.h, field.w);
-    std::printf("memory           inference %.1f MiB, one training step %.1f MiB (%.1f MiB with recomputation), weights %.1f MiB\n", double(engine.bytes()) / 1048576,
-                double(train_bytes) / 1048576, double(recompute_bytes) / 1048576, double(parameters) * 4 / 1048576);
+    std::printf("memory           inference %.1f MiB, one training step %.1f MiB (%.1f MiB with recomputation), weights %.1f MiB\n",
+                double(engine.bytes()) / 1048576, double(train_bytes) / 1048576, double(recompute_bytes) / 1048576, double(parameters) * 4 / 1048576);
     std::printf("graph            %d nodes, %d in training\n", g.nodes.size(), train_nodes);
-    for (const graph::output& q : g.outputs) std::printf("output '%s'  %s%s\n", std::string(g.name_of(q)).c_str(), graph::extent_text(s[q.node]).c_str(), q.loss_weight > 0 ? ", supervised" : "");
+    for (const graph::output& q : g.outputs)
+      std::printf("output '%s'  %s%s\n", std::string(g.name_of(q)).c_str(), graph::extent_text(s[q.node]).c_str(),
+                  q.loss_weight > 0 ? ", supervised" : "");
     if (o->layers) {
       std::printf("\n%-44s %-28s %18s %10s\n", "scope", "operator", "output", "MACs");
       for (int i = 0; i < g.nodes.size(); ++i)
         if (graph::detail::drawn(g.nodes[i].kind))
-          std::printf("%-44s %-28s %18s %10s\n", std::string(g.name_of(i)).c_str(), graph::detail::brief(g, i).c_str(), graph::extent_text(s[i]).c_str(), with_units(double(graph::macs_of(g, i, s.begin()))).c_str());
+          std::printf("%-44s %-28s %18s %10s\n", std::string(g.name_of(i)).c_str(), graph::detail::brief(g, i).c_str(),
+                      graph::extent_text(s[i]).c_str(), with_units(double(graph::macs_of(g, i, s.begin()))).c_str());
     }
     if (o->memory) {
       const memory_plan& p = engine.plan();
@@ -181,7 +211,8 @@ void add_describe(CLI::App& app, common_options& common) {
       for (int i = 0; i < ig.nodes.size(); ++i) {
         const plan_entry& q = p.entries[std::size_t(i)];
         if (q.where != storage::arena) continue;
-        std::printf("%-44s %-22s %12zu %12zu%s\n", std::string(ig.name_of(i)).c_str(), graph::detail::brief(ig, i).c_str(), q.offset, q.bytes, q.alias_of >= 0 ? "  in place" : "");
+        std::printf("%-44s %-22s %12zu %12zu%s\n", std::string(ig.name_of(i)).c_str(), graph::detail::brief(ig, i).c_str(), q.offset, q.bytes,
+                    q.alias_of >= 0 ? "  in place" : "");
       }
     }
   });

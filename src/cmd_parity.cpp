@@ -48,13 +48,15 @@ void add_parity(CLI::App& app, common_options& common) {
         const double share = r.error / std::max(r.tolerance, 1e-300), worst_share = worst ? worst->error / std::max(worst->tolerance, 1e-300) : -1;
         if (!worst || !(share <= worst_share)) worst = &r;
         groups.push_back({{"group", r.group}, {"error", r.error}, {"tolerance", r.tolerance}, {"passed", r.passed()}});
-        if (!common.json && (o->verbose || !r.passed())) std::printf("  %-4s %-58s %9.2e  (at most %.0e)\n", r.passed() ? "ok" : "MISS", r.group.c_str(), r.error, r.tolerance);
+        if (!common.json && (o->verbose || !r.passed()))
+          std::printf("  %-4s %-58s %9.2e  (at most %.0e)\n", r.passed() ? "ok" : "MISS", r.group.c_str(), r.error, r.tolerance);
       }
       failed += missed > 0;
       if (common.json)
         all.push_back({{"file", file}, {"passed", missed == 0}, {"groups", groups}});
       else
-        std::printf("%s %s: %zu groups, nearest to its bound: %s %.2e of %.0e\n", missed ? "MISS" : "ok  ", file.c_str(), results.size(), worst->group.c_str(), worst->error, worst->tolerance);
+        std::printf("%s %s: %zu groups, nearest to its bound: %s %.2e of %.0e\n", missed ? "MISS" : "ok  ", file.c_str(), results.size(),
+                    worst->group.c_str(), worst->error, worst->tolerance);
       std::fflush(stdout);
     }
     if (common.json) std::printf("%s\n", all.dump(1).c_str());

@@ -62,7 +62,8 @@ void run_segment(segment_request q, const common_options& common) {
   q.load.bands = source->info().bands;
   std::error_code none;
   for (const std::string* out : {&q.output, &q.overlay})
-    if (!out->empty() && std::filesystem::equivalent(*out, q.input, none)) throw usage_error(*out + ": is the input; choose another file for the result");
+    if (!out->empty() && std::filesystem::equivalent(*out, q.input, none))
+      throw usage_error(*out + ": is the input; choose another file for the result");
   if (!q.overlay.empty() && q.overlay == q.output) throw usage_error("--overlay and -o are the same file");
   loaded_network n = load_network(q.load);
   if (q.max_memory > 0) n.model->set_memory_limit(std::size_t(q.max_memory * 1048576));
@@ -71,15 +72,19 @@ void run_segment(segment_request q, const common_options& common) {
   const auto& info = source->info();
   const scene::segment_plan plan = scene::plan_segment(info.width, info.height, o);
   if (!common.quiet)
-    std::fprintf(stderr, "%s: %d x %d pixels, %zu tiles of %d x %d, overlap %d%s\n", q.input.c_str(), info.width, info.height, plan.rows.size() * plan.columns.size(), plan.tile_w, plan.tile_h,
-                 2 * plan.halo, o.blend ? ", blended" : plan.exact ? " (covers the receptive field: no seams)" : "");
+    std::fprintf(stderr, "%s: %d x %d pixels, %zu tiles of %d x %d, overlap %d%s\n", q.input.c_str(), info.width, info.height,
+                 plan.rows.size() * plan.columns.size(), plan.tile_w, plan.tile_h, 2 * plan.halo,
+                 o.blend      ? ", blended"
+                 : plan.exact ? " (covers the receptive field: no seams)"
+                              : "");
   io::raster_info out = info;
   out.bands = 1, out.type = io::sample_type::u8, out.nodata.reset(), out.band_names.clear();
   out.colors = io::color_table(n.palette);
   io::create_options create;
   create.resumable = !q.blend;
-  create.resume_key = std::string(n.entry->name) + " " + q.load.weights + " " + file_stamp(q.load.weights) + " " + q.input + " " + file_stamp(q.input) + " " + std::to_string(plan.tile_w) + " " +
-                      std::to_string(plan.halo) + " " + n.info.normalize + (q.fresh ? " " + std::to_string(std::size_t(::time(nullptr))) : "");
+  create.resume_key = std::string(n.entry->name) + " " + q.load.weights + " " + file_stamp(q.load.weights) + " " + q.input + " " +
+                      file_stamp(q.input) + " " + std::to_string(plan.tile_w) + " " + std::to_string(plan.halo) + " " + n.info.normalize +
+                      (q.fresh ? " " + std::to_string(std::size_t(::time(nullptr))) : "");
   const auto sink = io::create_raster(q.output, out, create);
   train::progress_options po;
   po.quiet = common.quiet;
@@ -101,12 +106,15 @@ void run_segment(segment_request q, const common_options& common) {
   bar.finish();
   if (!q.overlay.empty()) write_overlay(q, n);
   if (common.json) {
-    nlohmann::json j = {{"output", q.output}, {"width", info.width}, {"height", info.height}, {"tiles", plan.rows.size() * plan.columns.size()}, {"seconds", bar.elapsed()}, {"pixels", nlohmann::json::object()}};
+    nlohmann::json j = {{"output", q.output},       {"width", info.width},
+                        {"height", info.height},    {"tiles", plan.rows.size() * plan.columns.size()},
+                        {"seconds", bar.elapsed()}, {"pixels", nlohmann::json::object()}};
     for (int k = 0; k < n.info.classes; ++k) j["pixels"][train::class_name(n.info.class_names, k)] = histogram[std::size_t(k)];
     std::printf("%s\n", j.dump().c_str());
   } else if (!common.quiet) {
     for (int k = 0; k < n.info.classes; ++k)
-      std::printf("%-20s %6.2f %%\n", train::class_name(n.info.class_names, k).c_str(), 100.0 * double(histogram[std::size_t(k)]) / (double(info.width) * info.height));
+      std::printf("%-20s %6.2f %%\n", train::class_name(n.info.class_names, k).c_str(),
+                  100.0 * double(histogram[std::size_t(k)]) / (double(info.width) * info.height));
     std::printf("%s%s%s\n", q.output.c_str(), q.overlay.empty() ? "" : ", ", q.overlay.c_str());
   }
 }

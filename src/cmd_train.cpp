@@ -16,7 +16,8 @@ namespace {
 struct train_request {
   std::string net, data, val, out, init, normalize = "auto", optimizer, schedule, loss = "ce", weighting = "none", augment = "aerial";
   int classes = 0, crop = 0, batch = 0, accumulate = 1, workers = 2, ignore = -1, tile = 0;
-  double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = 0, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1, checkpoint_every = 60, head_rate = 0;
+  double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = 0, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1,
+         checkpoint_every = 60, head_rate = 0;
   std::uint64_t steps = 0, seed = 1, checkpoint_steps = 0, epoch_draws = 0;
   bool resume = false, recompute = false, nesterov = false, freeze_norm = false;
   double max_memory = 0;
@@ -24,14 +25,23 @@ struct train_request {
 
 graph::loss_term term_named(const std::string& name) {
   graph::loss_term t;
-  if (name == "ce") t.kind = graph::loss_kind::cross_entropy;
-  else if (name == "dice") t.kind = graph::loss_kind::dice, t.alpha = 1;
-  else if (name == "focal") t.kind = graph::loss_kind::focal, t.alpha = 2;
-  else if (name == "jaccard") t.kind = graph::loss_kind::jaccard, t.alpha = 1;
-  else if (name == "tversky") t.kind = graph::loss_kind::tversky, t.alpha = 0.3, t.beta = 0.7;
-  else if (name == "lovasz") t.kind = graph::loss_kind::lovasz;
-  else if (name == "ohem") t.kind = graph::loss_kind::ohem, t.alpha = 0.7, t.count = 100000;
-  else throw usage_error("loss \"" + name + "\": unknown; use ce, dice, focal, jaccard, tversky, lovasz, ohem, or a sum such as ce+dice or ce+0.5*lovasz");
+  if (name == "ce")
+    t.kind = graph::loss_kind::cross_entropy;
+  else if (name == "dice")
+    t.kind = graph::loss_kind::dice, t.alpha = 1;
+  else if (name == "focal")
+    t.kind = graph::loss_kind::focal, t.alpha = 2;
+  else if (name == "jaccard")
+    t.kind = graph::loss_kind::jaccard, t.alpha = 1;
+  else if (name == "tversky")
+    t.kind = graph::loss_kind::tversky, t.alpha = 0.3, t.beta = 0.7;
+  else if (name == "lovasz")
+    t.kind = graph::loss_kind::lovasz;
+  else if (name == "ohem")
+    t.kind = graph::loss_kind::ohem, t.alpha = 0.7, t.count = 100000;
+  else
+    throw usage_error("loss \"" + name +
+                      "\": unknown; use ce, dice, focal, jaccard, tversky, lovasz, ohem, or a sum such as ce+dice or ce+0.5*lovasz");
   return t;
 }
 
@@ -45,7 +55,8 @@ graph::loss_options parse_loss(const std::string& text) {
     if (const auto star = part.find('*'); star != std::string::npos) {
       char* rest = nullptr;
       weight = std::strtod(part.c_str(), &rest);
-      if (rest != part.c_str() + star || !(weight > 0)) throw usage_error("loss \"" + text + "\": \"" + part + "\" does not start with a positive number");
+      if (rest != part.c_str() + star || !(weight > 0))
+        throw usage_error("loss \"" + text + "\": \"" + part + "\" does not start with a positive number");
       part = part.substr(star + 1);
     }
     if (l.term_count == 4) throw usage_error("loss \"" + text + "\": at most four terms");
@@ -108,7 +119,8 @@ void run_train(const train_request& q, const common_options& common) {
   const auto set = data::open_dataset(q.data, open);
   open.classes = set->classes().count();
   const auto val = q.val.empty() ? nullptr : data::open_dataset(q.val, open);
-  if (val && val->bands() != set->bands()) throw usage_error(q.val + ": images of " + std::to_string(val->bands()) + " bands, " + q.data + " has " + std::to_string(set->bands()));
+  if (val && val->bands() != set->bands())
+    throw usage_error(q.val + ": images of " + std::to_string(val->bands()) + " bands, " + q.data + " has " + std::to_string(set->bands()));
   const recipe& d = e.defaults;
 
   train::train_options o;
@@ -116,11 +128,15 @@ void run_train(const train_request& q, const common_options& common) {
   o.batch = q.batch ? q.batch : d.batch, o.accumulate = q.accumulate, o.workers = q.workers;
   const auto legal = [&](int n) { return scene::size_rule{e.size_multiple, e.size_offset, e.minimum_size}.at_least(n); };
   const int crop = legal(q.crop ? q.crop : d.crop);
-  o.augment = q.augment == "aerial" ? data::augment_options::aerial(crop) : q.augment == "upright" ? data::augment_options::upright(crop, crop) : data::augment_options::none();
-  if (q.augment != "aerial" && q.augment != "upright" && q.augment != "none") throw usage_error("--augment \"" + q.augment + "\": unknown; use aerial, upright or none");
+  o.augment = q.augment == "aerial"    ? data::augment_options::aerial(crop)
+              : q.augment == "upright" ? data::augment_options::upright(crop, crop)
+                                       : data::augment_options::none();
+  if (q.augment != "aerial" && q.augment != "upright" && q.augment != "none")
+    throw usage_error("--augment \"" + q.augment + "\": unknown; use aerial, upright or none");
   o.augment.crop_height = o.augment.crop_width = crop;
   o.sampling.by_area = true, o.sampling.balance = q.balance, o.sampling.draws_per_epoch = std::size_t(q.epoch_draws);
-  o.normalize = q.normalize == "auto" ? (set->bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(*set)) : data::normalization::parse(q.normalize);
+  o.normalize = q.normalize == "auto" ? (set->bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(*set))
+                                      : data::normalization::parse(q.normalize);
   o.optimizer.kind = train::optimizer_named(q.optimizer.empty() ? d.optimizer : q.optimizer);
   const bool adam = o.optimizer.kind == train::optimizer_kind::adam || o.optimizer.kind == train::optimizer_kind::adamw;
   o.optimizer.momentum = q.momentum >= 0 ? q.momentum : adam ? 0.9 : d.momentum;
@@ -149,8 +165,10 @@ void run_train(const train_request& q, const common_options& common) {
   std::unique_ptr<train::progress> bar;
   const auto say = [&](const std::string& line) {
     if (common.quiet) return;
-    if (bar) bar->message(line);
-    else std::fprintf(stderr, "%s\n", line.c_str());
+    if (bar)
+      bar->message(line);
+    else
+      std::fprintf(stderr, "%s\n", line.c_str());
   };
   if (!q.init.empty()) {
     train::load_options lo;
@@ -162,11 +180,13 @@ void run_train(const train_request& q, const common_options& common) {
     say("initial weights from " + q.init + (report.text().empty() ? "" : ": " + report.text()));
   }
   train::weights_info info;
-  info.network = e.name, info.classes = b.classes, info.bands = b.bands, info.class_names = set->classes().names, info.ignore_id = set->classes().ignore_id;
+  info.network = e.name, info.classes = b.classes, info.bands = b.bands, info.class_names = set->classes().names,
+  info.ignore_id = set->classes().ignore_id;
   for (const auto& c : set->classes().palette) info.colours.push_back({c[0], c[1], c[2]});
   info.normalize = o.normalize.text();
-  say(std::string(e.title) + ": " + with_units(double(model.weights().parameter_count())) + " parameters, " + std::to_string(b.classes) + " classes, " + std::to_string(set->size()) +
-      " images, crops of " + std::to_string(crop) + ", batch " + std::to_string(o.batch) + ", " + (q.optimizer.empty() ? d.optimizer : q.optimizer.c_str()) + " at " + std::to_string(o.schedule.base));
+  say(std::string(e.title) + ": " + with_units(double(model.weights().parameter_count())) + " parameters, " + std::to_string(b.classes) +
+      " classes, " + std::to_string(set->size()) + " images, crops of " + std::to_string(crop) + ", batch " + std::to_string(o.batch) + ", " +
+      (q.optimizer.empty() ? d.optimizer : q.optimizer.c_str()) + " at " + std::to_string(o.schedule.base));
 
   train::trainer trainer(e, model, set, val, info, o);
   bar = std::make_unique<train::progress>("train", 0, "steps", po);
@@ -187,7 +207,8 @@ void run_train(const train_request& q, const common_options& common) {
     miou = m.scores().mean_iou;
     last_matrix = std::make_unique<train::confusion_matrix>(m);
     char line[96];
-    std::snprintf(line, sizeof line, "step %llu: val mIoU %.4f, pixel accuracy %.4f", static_cast<unsigned long long>(s.step), miou, m.scores().pixel_accuracy);
+    std::snprintf(line, sizeof line, "step %llu: val mIoU %.4f, pixel accuracy %.4f", static_cast<unsigned long long>(s.step), miou,
+                  m.scores().pixel_accuracy);
     say(line);
   };
   const train::train_result result = trainer.run(events);
@@ -206,7 +227,8 @@ void run_train(const train_request& q, const common_options& common) {
   r.facts = {{"network", std::string(e.title) + ", " + with_units(double(model.weights().parameter_count())) + " parameters"},
              {"data", q.data + ", " + std::to_string(set->size()) + " images"},
              {"validation", q.val.empty() ? "none" : q.val + ", " + std::to_string(val->size()) + " images"},
-             {"steps", std::to_string(result.state.step) + " of batch " + std::to_string(o.batch * o.accumulate) + " at " + std::to_string(crop) + " x " + std::to_string(crop)},
+             {"steps", std::to_string(result.state.step) + " of batch " + std::to_string(o.batch * o.accumulate) + " at " + std::to_string(crop) +
+                           " x " + std::to_string(crop)},
              {"time", train::duration_text(result.state.elapsed)},
              {"loss", q.loss + (q.weighting == "none" ? "" : ", class weights: " + q.weighting)},
              {"seed", std::to_string(q.seed)}};
@@ -218,10 +240,11 @@ void run_train(const train_request& q, const common_options& common) {
     loaded_network best = load_network(lr_);
     const auto tiling = train::tiling_of(e, *best.model, o.tile, best.normalize);
     const std::size_t step = std::max<std::size_t>(1, val->size() / 3);
-    auto matrix = train::evaluate(train::predictor_of(*best.model), *val, tiling, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
-      if ((i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
-      return !interrupted();
-    });
+    auto matrix =
+        train::evaluate(train::predictor_of(*best.model), *val, tiling, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
+          if ((i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
+          return !interrupted();
+        });
     last_matrix = std::make_unique<train::confusion_matrix>(std::move(matrix));
   }
   if (last_matrix) r.matrix = last_matrix.get();
@@ -252,7 +275,8 @@ void run_eval(const eval_request& q, const common_options& common) {
   data::open_options open;
   open.classes = n.info.classes, open.ignore_id = q.ignore;
   const auto set = data::open_dataset(q.data, open);
-  if (set->bands() != n.info.bands) throw usage_error(q.data + ": images of " + std::to_string(set->bands()) + " bands; the weights were trained on " + std::to_string(n.info.bands));
+  if (set->bands() != n.info.bands)
+    throw usage_error(q.data + ": images of " + std::to_string(set->bands()) + " bands; the weights were trained on " + std::to_string(n.info.bands));
   auto tiling = train::tiling_of(*n.entry, *n.model, q.tile, n.normalize);
   tiling.overlap = q.overlap, tiling.blend = q.blend;
   train::progress_options po;
@@ -263,12 +287,13 @@ void run_eval(const eval_request& q, const common_options& common) {
   train::report r;
   r.colors = n.palette;
   const std::size_t step = std::max<std::size_t>(1, set->size() / 3);
-  const auto m = train::evaluate(train::predictor_of(*n.model), *set, tiling, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
-    bar.update(std::int64_t(i));
-    if (boundary) boundary->add(s.labels.ids.data(), ids.data(), s.image.width, s.image.height);
-    if (!q.report.empty() && (i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
-    return !interrupted();
-  });
+  const auto m =
+      train::evaluate(train::predictor_of(*n.model), *set, tiling, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
+        bar.update(std::int64_t(i));
+        if (boundary) boundary->add(s.labels.ids.data(), ids.data(), s.image.width, s.image.height);
+        if (!q.report.empty() && (i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
+        return !interrupted();
+      });
   if (interrupted()) throw CLI::RuntimeError(130);
   bar.finish();
   if (!q.report.empty()) {
@@ -288,7 +313,9 @@ void run_eval(const eval_request& q, const common_options& common) {
 void add_train(CLI::App& app, common_options& common) {
   auto q = std::make_shared<train_request>();
   auto* c = app.add_subcommand("train", "train a network on labelled images");
-  c->footer("Example: rsseg train --net unet-16 --data train.txt --val val.txt --minutes 5 --crop 256 --out run\nLeaves weights.safetensors (the best on --val), checkpoint.safetensors, log.jsonl and report.html in --out.");
+  c->footer(
+      "Example: rsseg train --net unet-16 --data train.txt --val val.txt --minutes 5 --crop 256 --out run\nLeaves weights.safetensors (the best on "
+      "--val), checkpoint.safetensors, log.jsonl and report.html in --out.");
   c->add_option("--net", q->net, "network, see rsseg list")->required();
   c->add_option("--data", q->data, "folder with images/ and masks/, list file, or NAME:DIR[:PART] of a public set")->required();
   c->add_option("--val", q->val, "the same for validation: the best weights on it are kept");
@@ -321,7 +348,9 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_flag("--freeze-norm", q->freeze_norm, "batch norm with the running statistics");
   c->add_option("--epoch-draws", q->epoch_draws, "crops that make an epoch (default: one per image)");
   c->add_option("--tile", q->tile, "side of validation tiles");
-  c->add_option("--evaluate-every", q->evaluate_every, "fraction of the training between validations; 0: only at the end")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+  c->add_option("--evaluate-every", q->evaluate_every, "fraction of the training between validations; 0: only at the end")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
   c->add_option("--checkpoint-every", q->checkpoint_every, "seconds between checkpoints")->capture_default_str()->check(CLI::NonNegativeNumber);
   c->add_option("--checkpoint-steps", q->checkpoint_steps, "also a checkpoint every so many steps");
   c->add_flag("--resume", q->resume, "go on from the checkpoint in --out");

@@ -31,7 +31,9 @@ int main(int argc, char** argv) {
   app.add_flag("--json", common.json, "print one JSON object for machines");
   app.add_flag("-q,--quiet", common.quiet, "no progress");
   app.add_option("--threads", common.threads, "number of threads (0: all cores)")->check(CLI::Range(0, 4096));
-  app.footer("Start: rsseg list; rsseg COMMAND --help. Exit codes: 2 wrong use, 3 bad input file, 4 cannot write, 5 too little memory, 6 loss not finite, 130 interrupted.");
+  app.footer(
+      "Start: rsseg list; rsseg COMMAND --help. Exit codes: 2 wrong use, 3 bad input file, 4 cannot write, 5 too little memory, 6 loss not finite, "
+      "130 interrupted.");
   app.parse_complete_callback([&] { set_threads(common.threads); });
   program::add_list(app, common);
   program::add_describe(app, common);
@@ -42,15 +44,18 @@ int main(int argc, char** argv) {
   program::add_parity(app, common);
   program::add_bench(app, common);
   try {
+    if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr)
+      throw usage_error("unknown command '" + std::string(argv[1]) + "'; see rsseg --help");
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
     return app.exit(e);
-  } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return app.exit(e);
-    std::fprintf(stderr, "rsseg: error: %s; see rsseg %s--help\n", e.what(), argc > 1 && argv[1][0] != '-' ? (std::string(argv[1]) + " ").c_str() : "");
-    return 2;
   } catch (const CLI::RuntimeError& e) {
     return e.get_exit_code();
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);
+    std::fprintf(stderr, "rsseg: error: %s; see rsseg %s--help\n", e.what(),
+                 argc > 1 && argv[1][0] != '-' ? (std::string(argv[1]) + " ").c_str() : "");
+    return 2;
   } catch (const error& e) {
     std::fprintf(stderr, "rsseg: error: %s\n", e.what());
     return e.exit_code();

@@ -11,19 +11,22 @@ template <int C>
 using DoubleConv = Seq<Conv<C, Kernel<3>, NoBias>, BatchNorm<>, ReLU, Conv<C, Kernel<3>, NoBias>, BatchNorm<>, ReLU>;
 
 template <int Classes>
-struct Small
-    : Network<Chain<Named<"enc", DoubleConv<8>>, Tap<"skip">, MaxPool<>, Named<"mid", DoubleConv<16>>, Named<"up", ConvTranspose<8, Kernel<2>, Stride<2>>>,
-                    Concat<Identity, Use<"skip">>, Named<"dec", DoubleConv<8>>, Dropout<Percent<20>>, Named<"head", Conv<Classes>>>> {};
+struct Small : Network<Chain<Named<"enc", DoubleConv<8>>, Tap<"skip">, MaxPool<>, Named<"mid", DoubleConv<16>>,
+                             Named<"up", ConvTranspose<8, Kernel<2>, Stride<2>>>, Concat<Identity, Use<"skip">>, Named<"dec", DoubleConv<8>>,
+                             Dropout<Percent<20>>, Named<"head", Conv<Classes>>>> {};
 
 struct ResidualNet
-    : Network<Chain<Named<"stem", Conv<8, Kernel<3>>>, Repeat<2, Residual<Seq<Conv<8, Kernel<3>, NoBias>, BatchNorm<>>>>, ReLU, Named<"head", Conv<4>>>> {};
+    : Network<
+          Chain<Named<"stem", Conv<8, Kernel<3>>>, Repeat<2, Residual<Seq<Conv<8, Kernel<3>, NoBias>, BatchNorm<>>>>, ReLU, Named<"head", Conv<4>>>> {
+};
 
 // Facts for static_assert.
 static_assert(well_composed<Small<6>>());
 static_assert(output_of<Small<6>>({2, 3, 64, 48}) == shape{2, 6, 64, 48});
 // enc 3*8*9 + 16 + 8*8*9 + 16; mid 8*16*9 + 32 + 16*16*9 + 32; up 16*8*4 + 8; dec 16*8*9 + 16 + 8*8*9 + 16; head 8*6 + 6
 static_assert(parameter_count<Small<6>> == 216 + 16 + 576 + 16 + 1152 + 32 + 2304 + 32 + 512 + 8 + 1152 + 16 + 576 + 16 + 54);
-static_assert(macs_of<Small<6>>({1, 3, 4, 4}) == 16 * (216 + 576) + 4 * (1152 + 2304) + 16 * 16 * 8 /* 2x2 /2: every output once */ + 16 * (1152 + 576 + 48));
+static_assert(macs_of<Small<6>>({1, 3, 4, 4}) ==
+              16 * (216 + 576) + 4 * (1152 + 2304) + 16 * 16 * 8 /* 2x2 /2: every output once */ + 16 * (1152 + 576 + 48));
 // 3x3 twice: 5; the pool adds 1; two 3x3 at stride 2 add 8; after the transposed convolution two more add 4: 18.
 static_assert(receptive_field_of<Small<6>>({1, 3, 64, 64}).h == 18 && !receptive_field_of<Small<6>>({1, 3, 64, 64}).everything);
 static_assert(live_bytes_of<Small<6>>({1, 3, 64, 64}) >= 4 * (16 + 8) * 64 * 64);
@@ -147,7 +150,8 @@ TEST_CASE("the plan gives no two live values one place") {
       const auto root = [&](std::size_t i) { return p.entries[i].alias_of < 0 ? int(i) : p.entries[i].alias_of; };
       if (root(a) == root(b) && g.nodes[int(b)].kind == graph::op::reshape) continue;
       ++compared;
-      const bool apart = p.entries[a].offset + p.entries[a].bytes <= p.entries[b].offset || p.entries[b].offset + p.entries[b].bytes <= p.entries[a].offset;
+      const bool apart =
+          p.entries[a].offset + p.entries[a].bytes <= p.entries[b].offset || p.entries[b].offset + p.entries[b].bytes <= p.entries[a].offset;
       CHECK_MESSAGE(apart, "nodes " << a << " and " << b);
     }
   CHECK(compared > 100);

@@ -13,48 +13,84 @@ namespace rsseg::graph {
 
 inline const char* name_of(op kind) {
   switch (kind) {
-    case op::input: return "input";
-    case op::conv: return "conv";
-    case op::conv_transpose: return "transposed conv";
-    case op::bn_apply: return "batch norm";
-    case op::group_apply: return "group norm";
-    case op::l2_normalize: return "l2 norm";
-    case op::max_pool: case op::pick: return "max pool";
-    case op::place: return "unpool";
-    case op::avg_pool: return "average pool";
-    case op::adaptive_avg_pool: return "adaptive pool";
-    case op::resize: return "resize";
-    case op::unary: return "activation";
-    case op::prelu: return "PReLU";
-    case op::add: return "add";
-    case op::mul: return "multiply";
-    case op::maximum: return "maximum";
-    case op::affine: return "scale";
-    case op::dropout: return "dropout";
-    case op::reduce: return "reduce";
-    case op::concat: return "concat";
-    case op::slice: return "slice";
-    case op::pad_crop: return "pad/crop";
-    case op::rotate: return "rotate";
-    case op::reshape: return "reshape";
-    case op::matmul: return "matrix product";
-    case op::transpose: return "transpose";
-    case op::softmax: return "softmax";
-    case op::log_softmax: return "log softmax";
-    case op::diagonal: case op::add_diagonal: return "diagonal";
-    case op::batch_concat: return "batch concat";
-    case op::batch_slice: return "batch slice";
-    case op::custom: return "custom";
-    case op::noise: return "noise";
-    default: return "";
+    case op::input:
+      return "input";
+    case op::conv:
+      return "conv";
+    case op::conv_transpose:
+      return "transposed conv";
+    case op::bn_apply:
+      return "batch norm";
+    case op::group_apply:
+      return "group norm";
+    case op::l2_normalize:
+      return "l2 norm";
+    case op::max_pool:
+    case op::pick:
+      return "max pool";
+    case op::place:
+      return "unpool";
+    case op::avg_pool:
+      return "average pool";
+    case op::adaptive_avg_pool:
+      return "adaptive pool";
+    case op::resize:
+      return "resize";
+    case op::unary:
+      return "activation";
+    case op::prelu:
+      return "PReLU";
+    case op::add:
+      return "add";
+    case op::mul:
+      return "multiply";
+    case op::maximum:
+      return "maximum";
+    case op::affine:
+      return "scale";
+    case op::dropout:
+      return "dropout";
+    case op::reduce:
+      return "reduce";
+    case op::concat:
+      return "concat";
+    case op::slice:
+      return "slice";
+    case op::pad_crop:
+      return "pad/crop";
+    case op::rotate:
+      return "rotate";
+    case op::reshape:
+      return "reshape";
+    case op::matmul:
+      return "matrix product";
+    case op::transpose:
+      return "transpose";
+    case op::softmax:
+      return "softmax";
+    case op::log_softmax:
+      return "log softmax";
+    case op::diagonal:
+    case op::add_diagonal:
+      return "diagonal";
+    case op::batch_concat:
+      return "batch concat";
+    case op::batch_slice:
+      return "batch slice";
+    case op::custom:
+      return "custom";
+    case op::noise:
+      return "noise";
+    default:
+      return "";
   }
 }
 
 /// One box of a drawing: nodes of one scope.
 struct block {
-  std::string name;   // scope, or the operator's name outside of any
+  std::string name;  // scope, or the operator's name outside of any
   std::vector<int> nodes;
-  std::string what;   // "conv 3x3 64, batch norm, activation"
+  std::string what;  // "conv 3x3 64, batch norm, activation"
   shape out;
   std::int64_t parameters = 0, macs = 0;
 };
@@ -75,8 +111,8 @@ inline std::string scope_of(std::string_view path, int depth) {
   return std::string(path.substr(0, end));
 }
 inline bool drawn(op kind) {
-  return !is_stored(kind) && kind != op::bn_pair && kind != op::bn_stats && kind != op::bn_update && kind != op::argmax_pool && kind != op::target && kind != op::constant &&
-         kind != op::fold_weights && kind != op::fold_bias;
+  return !is_stored(kind) && kind != op::bn_pair && kind != op::bn_stats && kind != op::bn_update && kind != op::argmax_pool && kind != op::target &&
+         kind != op::constant && kind != op::fold_weights && kind != op::fold_bias;
 }
 inline std::string brief(const graph& g, int id) {
   const node& n = g.nodes[id];
@@ -88,7 +124,8 @@ inline std::string brief(const graph& g, int id) {
     if (n.at.groups > 1) s += n.at.groups == n.at.count ? " depthwise" : " groups " + std::to_string(n.at.groups);
   }
   if (n.kind == op::unary) {
-    static const char* names[] = {"ReLU", "ReLU6", "leaky ReLU", "ELU", "sigmoid", "tanh", "exp", "log", "sqrt", "1/sqrt", "1/x", "square", "abs", "clamp", "clamp", "sign"};
+    static const char* names[] = {"ReLU", "ReLU6",  "leaky ReLU", "ELU",    "sigmoid", "tanh",  "exp",   "log",
+                                  "sqrt", "1/sqrt", "1/x",        "square", "abs",     "clamp", "clamp", "sign"};
     s = names[n.at.mode];
   }
   if (n.kind == op::adaptive_avg_pool) s += " " + std::to_string(n.at.bins_h) + "x" + std::to_string(n.at.bins_w);
@@ -140,11 +177,13 @@ inline block_graph blocks_of(const graph& g, const shape* s, int depth) {
     block_of[std::size_t(id)] = b;
     for (int k = 0; k < n.input_count; ++k) {
       const int in = g.input_of(id, k);
-      if (g.nodes[in].kind == op::parameter && !counted[std::size_t(in)]) counted[std::size_t(in)] = true, at.parameters += stored_shape(g.nodes[in].at).size();
+      if (g.nodes[in].kind == op::parameter && !counted[std::size_t(in)])
+        counted[std::size_t(in)] = true, at.parameters += stored_shape(g.nodes[in].at).size();
       // Look through nodes that are not drawn (statistics, indices) to what feeds them.
       int from = block_of[std::size_t(in)];
       if (from < 0 && !is_stored(g.nodes[in].kind) && g.nodes[in].input_count > 0) from = block_of[std::size_t(g.input_of(in, 0))];
-      if (from >= 0 && from != b && std::find(out.edges.begin(), out.edges.end(), std::pair{from, b}) == out.edges.end()) out.edges.push_back({from, b});
+      if (from >= 0 && from != b && std::find(out.edges.begin(), out.edges.end(), std::pair{from, b}) == out.edges.end())
+        out.edges.push_back({from, b});
     }
   }
   for (block& b : out.blocks) {
@@ -167,7 +206,9 @@ inline block_graph blocks_of(const graph& g, const shape* s, int depth) {
 /// The depth at which a drawing has at most `most` boxes (at least 1).
 inline int drawing_depth(const graph& g, const shape* s, int most = 40) {
   int depth = 1;
-  while (depth < 8 && int(blocks_of(g, s, depth + 1).blocks.size()) <= most && blocks_of(g, s, depth + 1).blocks.size() > blocks_of(g, s, depth).blocks.size()) ++depth;
+  while (depth < 8 && int(blocks_of(g, s, depth + 1).blocks.size()) <= most &&
+         blocks_of(g, s, depth + 1).blocks.size() > blocks_of(g, s, depth).blocks.size())
+    ++depth;
   return depth;
 }
 
@@ -177,17 +218,22 @@ inline std::string extent_text(const shape& s) { return std::to_string(s.c) + " 
 inline std::string to_dot(const graph& g, const shape* s, const std::string& title, int depth = 0) {
   const block_graph b = blocks_of(g, s, depth > 0 ? depth : drawing_depth(g, s));
   std::string t = "digraph network {\n  label=\"" + title + "\"; labelloc=t; fontname=\"Helvetica\"; fontsize=18;\n";
-  t += "  node [shape=box, style=\"rounded,filled\", fillcolor=\"#eef3f8\", color=\"#44607c\", fontname=\"Helvetica\", fontsize=11];\n  edge [color=\"#44607c\", arrowsize=0.7];\n";
+  t += "  node [shape=box, style=\"rounded,filled\", fillcolor=\"#eef3f8\", color=\"#44607c\", fontname=\"Helvetica\", fontsize=11];\n  edge "
+       "[color=\"#44607c\", arrowsize=0.7];\n";
   for (std::size_t i = 0; i < b.blocks.size(); ++i) {
     const block& k = b.blocks[i];
     const bool source = k.nodes.size() == 1 && g.nodes[k.nodes[0]].kind == op::input;
     bool result = false;
     for (const output& o : g.outputs) result = result || (!o.train_only && std::find(k.nodes.begin(), k.nodes.end(), o.node) != k.nodes.end());
     const bool join = k.parameters == 0 && !source;
-    t += "  n" + std::to_string(i) + " [label=\"" + k.name + (k.what.empty() || k.what == k.name || source ? "" : "\\n" + k.what) + "\\n" + extent_text(k.out) + "\"";
-    if (source) t += ", fillcolor=\"#d9ead3\"";
-    else if (result) t += ", fillcolor=\"#f9d9c0\"";
-    else if (join) t += ", fillcolor=\"#ffffff\"";
+    t += "  n" + std::to_string(i) + " [label=\"" + k.name + (k.what.empty() || k.what == k.name || source ? "" : "\\n" + k.what) + "\\n" +
+         extent_text(k.out) + "\"";
+    if (source)
+      t += ", fillcolor=\"#d9ead3\"";
+    else if (result)
+      t += ", fillcolor=\"#f9d9c0\"";
+    else if (join)
+      t += ", fillcolor=\"#ffffff\"";
     t += "];\n";
   }
   for (const auto& [from, to] : b.edges) t += "  n" + std::to_string(from) + " -> n" + std::to_string(to) + ";\n";

@@ -11,15 +11,15 @@ namespace rsseg {
 
 struct gradcheck_options {
   std::uint64_t seed = 1;
-  double step = 1e-5;      ///< of the central difference
-  int per_tensor = 6;      ///< elements checked of each parameter, spread evenly
-  int classes = 4;         ///< for networks with from_data
-  bool training = true;    ///< batch statistics; false: frozen statistics
+  double step = 1e-5;    ///< of the central difference
+  int per_tensor = 6;    ///< elements checked of each parameter, spread evenly
+  int classes = 4;       ///< for networks with from_data
+  bool training = true;  ///< batch statistics; false: frozen statistics
 };
 
 struct gradcheck_result {
-  double worst = 0;        ///< max |analytic - numeric| / (|analytic| + |numeric| + 1e-3 * largest gradient of the tensor)
-  std::string where;       ///< parameter and element of the worst
+  double worst = 0;   ///< max |analytic - numeric| / (|analytic| + |numeric| + 1e-3 * largest gradient of the tensor)
+  std::string where;  ///< parameter and element of the worst
   int checked = 0;
 };
 

@@ -181,3 +181,15 @@ class Model : public basic_model<T> {
 };
 
 }  // namespace rsseg
+
+#if RSSEG_EXTERN_KERNELS
+// Compiled mode: these come from librsseg (src/lib_model.cpp) and cost a user's translation unit nothing but their declarations.
+namespace rsseg {
+extern template class parameter_store<float>;
+extern template class parameter_store<double>;
+extern template class cpu::engine<float>;
+extern template class cpu::engine<double>;
+extern template class basic_model<float>;
+extern template class basic_model<double>;
+}  // namespace rsseg
+#endif

@@ -102,7 +102,8 @@ filled_model<T> fill_model(const json& m, const parity_case& definition) {
     const stored_tensor& t = w.entries()[std::size_t(e)];
     std::int64_t product = 1;
     for (auto d : dims) product *= d;
-    if (dims != t.dims() && !(dims.size() != t.dims().size() && product == std::int64_t(t.size) && (dims.size() < 2 || t.at.rank < 2 || t.at.rank != 4))) {
+    if (dims != t.dims() &&
+        !(dims.size() != t.dims().size() && product == std::int64_t(t.size) && (dims.size() < 2 || t.at.rank < 2 || t.at.rank != 4))) {
       std::string ours;
       for (auto d : t.dims()) ours += (ours.empty() ? "" : "x") + std::to_string(d);
       throw error("state '" + name + "': the network has shape " + ours + ", the manifest " + s.at("shape").dump());
@@ -174,8 +175,8 @@ void compare_outputs(const json& expected, const cpu::engine<T>& e, const std::s
     std::size_t total = 1;
     for (int d : dims) total *= std::size_t(d);
     if (total != std::size_t(s.size()))
-      throw error(group + ": output '" + name + "' is (" + std::to_string(s.n) + "," + std::to_string(s.c) + "," + std::to_string(s.h) + "," + std::to_string(s.w) +
-                  "), the manifest has " + probe.at("shape").dump());
+      throw error(group + ": output '" + name + "' is (" + std::to_string(s.n) + "," + std::to_string(s.c) + "," + std::to_string(s.h) + "," +
+                  std::to_string(s.w) + "), the manifest has " + probe.at("shape").dump());
     const T* v = e.value(node);
     const double err = probe_error(probe, total, [&](std::size_t i) { return double(v[element_at(s, dims, i)]); });
     if (err >= worst) worst = err, where = name;
@@ -197,7 +198,8 @@ void feed_targets(cpu::engine<T>& e, int classes_of_first) {
   }
 }
 
-inline void compare_gradients(const json& expected, basic_model<double>& m, const std::string& group, double tolerance, std::vector<fixture_result>& out) {
+inline void compare_gradients(const json& expected, basic_model<double>& m, const std::string& group, double tolerance,
+                              std::vector<fixture_result>& out) {
   const auto& w = m.weights();
   const auto& grads = m.training().gradients();
   double largest = 0;
@@ -222,7 +224,8 @@ inline void compare_gradients(const json& expected, basic_model<double>& m, cons
       const double rms = probe.at("l2").get<double>() / std::sqrt(double(t.size));
       // Mathematically zero gradients are rounding noise on both sides: compared with a floor relative to the largest gradient.
       const bool zero = rms < 1e-9 * largest;
-      err = probe_error(probe, t.size, [&](std::size_t i) { return g[i]; }, zero ? 1e-9 * largest / tolerance : 0);
+      err = probe_error(
+          probe, t.size, [&](std::size_t i) { return g[i]; }, zero ? 1e-9 * largest / tolerance : 0);
     }
     if (err >= worst) worst = err, where = name;
   }

@@ -18,14 +18,14 @@
 namespace rsseg::scene {
 
 struct segment_options {
-  int tile = 512;            ///< side of a window in pixels; brought to a legal size
-  int overlap = -1;          ///< pixels shared by neighbouring windows; -1: from the receptive field
+  int tile = 512;    ///< side of a window in pixels; brought to a legal size
+  int overlap = -1;  ///< pixels shared by neighbouring windows; -1: from the receptive field
   bool blend = false;
   size_rule sizes;
   double receptive_field = 0;  ///< pixels; 0: unknown or everything
-  int margin = 0;            ///< a network of valid convolutions yields tile - 2 * margin pixels
+  int margin = 0;              ///< a network of valid convolutions yields tile - 2 * margin pixels
   data::normalization normalize;
-  int batch = 1;             ///< tiles run together
+  int batch = 1;  ///< tiles run together
   /// Called after each tile with (tiles done, tiles in all); return false to stop (the sink keeps what is done).
   std::function<bool(std::int64_t, std::int64_t)> progress;
   /// Called with each finished row of tiles: first row, ids (rows x width).
@@ -48,7 +48,8 @@ inline int mirrored(int i, int n) {
 inline float unit_scale(io::sample_type t) { return t == io::sample_type::u8 ? 1.0f / 255 : t == io::sample_type::u16 ? 1.0f / 65535 : 1.0f; }
 
 /// Reads the window at (x, y), which may reach outside the scene (mirrored), and normalises it into image n of `out`.
-inline void read_normalised(io::raster_source& source, int x, int y, const data::normalization& norm, tensor<float>& out, int n, std::vector<float>& scratch) {
+inline void read_normalised(io::raster_source& source, int x, int y, const data::normalization& norm, tensor<float>& out, int n,
+                            std::vector<float>& scratch) {
   const io::raster_info& info = source.info();
   const int h = out.extent().h, w = out.extent().w, bands = info.bands;
   // The part inside; mirrored pixels may lie beyond it, so widen it to what they need.
@@ -80,7 +81,8 @@ inline void sample_scores(const float* map, int mh, int mw, int k, int h, int w,
     for (int c = 0; c < k; ++c) out[c] = p[c];
     return;
   }
-  const float sy = std::max(0.0f, (float(y) + 0.5f) * float(mh) / float(h) - 0.5f), sx = std::max(0.0f, (float(x) + 0.5f) * float(mw) / float(w) - 0.5f);
+  const float sy = std::max(0.0f, (float(y) + 0.5f) * float(mh) / float(h) - 0.5f),
+              sx = std::max(0.0f, (float(x) + 0.5f) * float(mw) / float(w) - 0.5f);
   const int ya = std::min(int(sy), mh - 1), xa = std::min(int(sx), mw - 1), yb = std::min(ya + 1, mh - 1), xb = std::min(xa + 1, mw - 1);
   const float fy = sy - float(ya), fx = sx - float(xa);
   const auto at = [&](int r, int c) { return map + (std::size_t(r) * std::size_t(mw) + std::size_t(c)) * std::size_t(k); };
@@ -125,7 +127,7 @@ inline segment_plan plan_segment(int width, int height, const segment_options& o
     p.halo = o.overlap / 2;
   else
     p.halo = need > 0 && need <= tile / 4 ? need : tile / 4;
-  p.halo = std::min(p.halo, (tile - o.sizes.multiple) / 2);
+  p.halo = std::max(0, std::min(p.halo, (tile - std::lcm(o.sizes.multiple, std::max(1, o.sizes.alignment))) / 2));
   p.exact = need > 0 && p.halo >= need;
   p.rows = cut_axis(height, p.tile_h, p.tile_h < tile ? 0 : p.halo, o.sizes);
   p.columns = cut_axis(width, p.tile_w, p.tile_w < tile ? 0 : p.halo, o.sizes);
@@ -143,7 +145,7 @@ inline std::int64_t segment(const predictor& predict, io::raster_source& source,
   std::int64_t done = 0, run = 0;
   std::vector<float> scratch;
   std::vector<std::uint8_t> ids;
-  std::vector<float> sums;       // blend: probabilities summed over the rows that later tiles still touch
+  std::vector<float> sums;  // blend: probabilities summed over the rows that later tiles still touch
   std::vector<float> weights;
   int sums_begin = 0, sums_end = 0;  // rows of the scene that `sums` holds
   int k = 0;
@@ -193,7 +195,8 @@ inline std::int64_t segment(const predictor& predict, io::raster_source& source,
               float sum = 0;
               for (float& e : v) sum += e = std::exp(e - top);
               const int ramp = 2 * p.halo + 1;
-              const float wy = std::min({float(ramp), y - row.begin + 1.0f, float(row.begin + th - y)}), wx = std::min({float(ramp), x - column.begin + 1.0f, float(column.begin + tw - x)});
+              const float wy = std::min({float(ramp), y - row.begin + 1.0f, float(row.begin + th - y)}),
+                          wx = std::min({float(ramp), x - column.begin + 1.0f, float(column.begin + tw - x)});
               const std::size_t at = std::size_t(y - sums_begin) * std::size_t(width) + std::size_t(x);
               const float w = wy * wx / sum;
               for (int e = 0; e < k; ++e) sums[at * std::size_t(k) + std::size_t(e)] += w * v[std::size_t(e)];

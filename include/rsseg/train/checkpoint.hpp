@@ -12,13 +12,13 @@
 namespace rsseg::train {
 
 struct training_state {
-  std::uint64_t step = 0;        ///< optimiser steps done
+  std::uint64_t step = 0;  ///< optimiser steps done
   data::loader_state position;
-  double elapsed = 0;            ///< seconds of training so far
+  double elapsed = 0;  ///< seconds of training so far
   double best_miou = -1;
   double running_loss = 0;
   std::uint64_t evaluations = 0;
-  nlohmann::json settings;       ///< what may not change between runs: network, classes, bands, batch, crop, seed, ...
+  nlohmann::json settings;  ///< what may not change between runs: network, classes, bands, batch, crop, seed, ...
 };
 
 inline void save_checkpoint(const std::string& path, const parameter_store<float>& store, optimizer<float>& opt, const training_state& s) {
@@ -30,8 +30,14 @@ inline void save_checkpoint(const std::string& path, const parameter_store<float
   flat("first", opt.first());
   flat("second", opt.second());
   flat("average", opt.average());
-  const nlohmann::json j = {{"step", s.step},           {"epoch", s.position.epoch},   {"batch", s.position.number},        {"elapsed", s.elapsed},
-                            {"best_miou", s.best_miou}, {"evaluations", s.evaluations}, {"optimizer_steps", opt.steps()},    {"settings", s.settings},
+  const nlohmann::json j = {{"step", s.step},
+                            {"epoch", s.position.epoch},
+                            {"batch", s.position.number},
+                            {"elapsed", s.elapsed},
+                            {"best_miou", s.best_miou},
+                            {"evaluations", s.evaluations},
+                            {"optimizer_steps", opt.steps()},
+                            {"settings", s.settings},
                             {"running_loss", s.running_loss}};
   io::write_safetensors(path, views, {{"rsseg.checkpoint", j.dump()}});
 }
@@ -47,8 +53,8 @@ inline training_state load_checkpoint(const std::string& path, parameter_store<f
     s.settings = j.at("settings");
     for (const auto& [key, value] : settings.items())
       if (!s.settings.contains(key) || s.settings.at(key) != value)
-        throw input_error(path + ": was made with " + key + " = " + (s.settings.contains(key) ? s.settings.at(key).dump() : "nothing") + ", now it is " + value.dump() +
-                          "; use the same options, or another --out");
+        throw input_error(path + ": was made with " + key + " = " + (s.settings.contains(key) ? s.settings.at(key).dump() : "nothing") +
+                          ", now it is " + value.dump() + "; use the same options, or another --out");
     s.step = j.at("step"), s.position.epoch = j.at("epoch"), s.position.number = j.at("batch"), s.elapsed = j.at("elapsed");
     s.best_miou = j.at("best_miou"), s.evaluations = j.at("evaluations"), s.running_loss = j.at("running_loss");
     opt.steps() = j.at("optimizer_steps");

@@ -16,7 +16,7 @@ namespace rsseg::train {
 template <class T>
 scene::segment_options tiling_of(const network_entry& net, basic_model<T>& model, int tile, const data::normalization& normalize) {
   scene::segment_options o;
-  o.sizes = {net.size_multiple, net.size_offset, net.minimum_size};
+  o.sizes = {net.size_multiple, net.size_offset, net.minimum_size, 1};
   o.tile = o.sizes.at_least(tile);
   o.normalize = normalize;
   const graph::graph& g = model.inference().graph();
@@ -27,6 +27,11 @@ scene::segment_options tiling_of(const network_entry& net, basic_model<T>& model
   graph::graph_error e;
   const graph::list<shape> s = graph::extents_for(g, &in, 1, e);
   if (e.what != graph::fault::none) throw usage_error("tile " + std::to_string(o.tile) + ": " + describe_error(g, e));
+  for (int i = 0; i < g.nodes.size(); ++i)
+    if ((g.nodes[i].kind == graph::op::conv || g.nodes[i].kind == graph::op::max_pool || g.nodes[i].kind == graph::op::argmax_pool ||
+         g.nodes[i].kind == graph::op::avg_pool) &&
+        g.nodes[i].at.stride_h > 1 && s[i].h > 1)
+      o.sizes.alignment = std::max(o.sizes.alignment, int(std::lround(double(o.tile) / s[i].h)));
   if (g.outputs[0].labels == label_rule::crop_labels) o.margin = (o.tile - s[g.outputs[0].node].h) / 2;
   const graph::receptive_field field = graph::receptive_field_of(g, &in, 1);
   if (!field.everything) o.receptive_field = std::max(field.h, field.w);
@@ -46,7 +51,9 @@ inline std::vector<std::uint8_t> segment_pixels(const scene::predictor& predict,
   io::memory_raster sink(out);
   std::vector<std::uint8_t> ids(std::size_t(info.width) * std::size_t(info.height));
   scene::segment_options o = options;
-  o.on_rows = [&](int y, int rows, const std::uint8_t* from) { std::copy(from, from + std::size_t(rows) * std::size_t(info.width), ids.begin() + std::ptrdiff_t(y) * info.width); };
+  o.on_rows = [&](int y, int rows, const std::uint8_t* from) {
+    std::copy(from, from + std::size_t(rows) * std::size_t(info.width), ids.begin() + std::ptrdiff_t(y) * info.width);
+  };
   scene::segment(predict, *source, sink, o);
   return ids;
 }
@@ -55,7 +62,8 @@ inline std::vector<std::uint8_t> segment_pixels(const scene::predictor& predict,
 using image_callback = std::function<bool(std::size_t, std::size_t, const data::sample&, const std::vector<std::uint8_t>&)>;
 
 /// Confusion matrix over a data set.
-inline confusion_matrix evaluate(const scene::predictor& predict, const data::dataset& set, const scene::segment_options& options, const image_callback& each = {}) {
+inline confusion_matrix evaluate(const scene::predictor& predict, const data::dataset& set, const scene::segment_options& options,
+                                 const image_callback& each = {}) {
   confusion_matrix matrix(set.classes().count(), set.classes().ignore_id);
   for (std::size_t i = 0; i < set.size(); ++i) {
     const auto s = set.load(i);

@@ -25,14 +25,14 @@ inline optimizer_kind optimizer_named(const std::string& name) {
 
 struct optimizer_options {
   optimizer_kind kind = optimizer_kind::sgd;
-  double momentum = 0.9;       ///< sgd, rmsprop; beta1 of Adam
-  double beta2 = 0.999;        ///< of Adam; alpha of rmsprop is 0.99
+  double momentum = 0.9;  ///< sgd, rmsprop; beta1 of Adam
+  double beta2 = 0.999;   ///< of Adam; alpha of rmsprop is 0.99
   double epsilon = 1e-8;
-  double weight_decay = 0;     ///< L2 in sgd, adam, rmsprop; decoupled in adamw
+  double weight_decay = 0;  ///< L2 in sgd, adam, rmsprop; decoupled in adamw
   bool nesterov = false;
   bool decay_norm_and_bias = true;  ///< false: tensors of one dimension are not decayed
-  double clip_norm = 0;        ///< > 0: gradients are scaled so that their global L2 norm is at most this
-  double ema = 0;              ///< > 0: decay of the moving average of the weights, e.g. 0.999
+  double clip_norm = 0;             ///< > 0: gradients are scaled so that their global L2 norm is at most this
+  double ema = 0;                   ///< > 0: decay of the moving average of the weights, e.g. 0.999
 };
 
 template <class T>

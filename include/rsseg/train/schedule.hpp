@@ -11,12 +11,12 @@
 namespace rsseg::train {
 
 struct schedule {
-  std::string kind = "poly";   ///< poly, cosine, step, constant
+  std::string kind = "poly";  ///< poly, cosine, step, constant
   double base = 0.01;
-  double power = 0.9;          ///< poly
-  double step_factor = 0.1;    ///< step: at 1/3 and 2/3 of the training
-  double warmup = 0;           ///< fraction of the training with a linear rise from 0
-  double floor = 0;            ///< smallest rate
+  double power = 0.9;        ///< poly
+  double step_factor = 0.1;  ///< step: at 1/3 and 2/3 of the training
+  double warmup = 0;         ///< fraction of the training with a linear rise from 0
+  double floor = 0;          ///< smallest rate
 
   void check() const {
     if (kind != "poly" && kind != "cosine" && kind != "step" && kind != "constant")

@@ -18,7 +18,7 @@
 namespace rsseg::train {
 
 struct train_options {
-  std::uint64_t steps = 0;        ///< optimiser steps; 0: from epochs
+  std::uint64_t steps = 0;  ///< optimiser steps; 0: from epochs
   double epochs = 0;
   double minutes = 0;             ///< a time limit; alone, it is the length of the training
   int batch = 8, accumulate = 1;  ///< gradients of `accumulate` batches are averaged for one step
@@ -31,15 +31,15 @@ struct train_options {
   data::sampler_options sampling;
   data::normalization normalize;
   int workers = 2;
-  int tile = 512;                 ///< of validation
-  double evaluate_every = 0;      ///< fraction of the training between validations; 0: only at the end
+  int tile = 512;             ///< of validation
+  double evaluate_every = 0;  ///< fraction of the training between validations; 0: only at the end
   double checkpoint_seconds = 60;
   std::uint64_t checkpoint_steps = 0;  ///< also every so many steps
   bool recompute = false, resume = false;
   std::size_t memory_limit = 0;
-  double head_rate = 1;           ///< learning-rate factor outside the backbone
-  std::string backbone;           ///< prefixes of the backbone's parameters, separated by commas
-  std::string out;                ///< folder of weights.safetensors, checkpoint.safetensors, log.jsonl
+  double head_rate = 1;  ///< learning-rate factor outside the backbone
+  std::string backbone;  ///< prefixes of the backbone's parameters, separated by commas
+  std::string out;       ///< folder of weights.safetensors, checkpoint.safetensors, log.jsonl
 };
 
 /// What happens, for progress display.
@@ -62,8 +62,8 @@ struct train_result {
 
 class trainer {
  public:
-  trainer(const network_entry& net, basic_model<float>& model, std::shared_ptr<const data::dataset> train_set, std::shared_ptr<const data::dataset> val_set,
-          const weights_info& info, const train_options& options)
+  trainer(const network_entry& net, basic_model<float>& model, std::shared_ptr<const data::dataset> train_set,
+          std::shared_ptr<const data::dataset> val_set, const weights_info& info, const train_options& options)
       : net_(net), model_(model), train_set_(std::move(train_set)), val_set_(std::move(val_set)), info_(info), o_(options) {}
 
   train_result run(const train_events& events) {
@@ -90,7 +90,8 @@ class trainer {
     lo.batch = o_.batch, lo.workers = o_.workers, lo.seed = o_.seed, lo.augment = o_.augment, lo.sampling = o_.sampling, lo.normalize = o_.normalize;
     data::loader loader(train_set_, lo);
     std::uint64_t total = o_.steps;
-    if (total == 0 && o_.epochs > 0) total = std::max<std::uint64_t>(1, std::uint64_t(std::ceil(o_.epochs * double(loader.batches_per_epoch()) / o_.accumulate)));
+    if (total == 0 && o_.epochs > 0)
+      total = std::max<std::uint64_t>(1, std::uint64_t(std::ceil(o_.epochs * double(loader.batches_per_epoch()) / o_.accumulate)));
 
     train_result result;
     training_state& s = result.state;
@@ -115,7 +116,8 @@ class trainer {
     const auto write_log = [&](const nlohmann::json& j) {
       result.log.push_back(j);
       const std::string line = j.dump() + "\n";
-      if (std::fwrite(line.data(), 1, line.size(), log) != line.size() || std::fflush(log) != 0) throw output_error(log_path + ": disk full; free some space and --resume");
+      if (std::fwrite(line.data(), 1, line.size(), log) != line.size() || std::fflush(log) != 0)
+        throw output_error(log_path + ": disk full; free some space and --resume");
     };
 
     const auto start = std::chrono::steady_clock::now();
@@ -142,19 +144,25 @@ class trainer {
         const data::batch b = loader.next();
         std::vector<const tensor<float>*> inputs{&b.images};
         if (!class_weights.empty()) inputs.push_back(&weights_input);
-        loss += model_.train_step(inputs, b.targets, cpu::run_state{o_.seed, s.step * std::uint64_t(o_.accumulate) + std::uint64_t(a)}) / o_.accumulate;
+        loss +=
+            model_.train_step(inputs, b.targets, cpu::run_state{o_.seed, s.step * std::uint64_t(o_.accumulate) + std::uint64_t(a)}) / o_.accumulate;
         if (o_.accumulate > 1) accumulate(accumulated, a == 0);
       }
       if (!std::isfinite(loss))
-        throw numeric_error("the loss became " + std::string(std::isnan(loss) ? "NaN" : "infinite") + " at step " + std::to_string(s.step + 1) + " (learning rate " + std::to_string(lr) +
-                            "); " + (fs::exists(checkpoint, none) ? "the last checkpoint is kept in " + o_.out + "; " : "") + "use a lower --lr or --clip 1");
+        throw numeric_error("the loss became " + std::string(std::isnan(loss) ? "NaN" : "infinite") + " at step " + std::to_string(s.step + 1) +
+                            " (learning rate " + std::to_string(lr) + "); " +
+                            (fs::exists(checkpoint, none) ? "the last checkpoint is kept in " + o_.out + "; " : "") + "use a lower --lr or --clip 1");
       opt.step(o_.accumulate > 1 ? accumulated : model_.training().gradients(), lr, 1.0 / o_.accumulate);
       ++s.step;
       s.position = loader.state();
       s.elapsed = elapsed();
       s.running_loss = s.step == 1 ? loss : 0.95 * s.running_loss + 0.05 * loss;
       result.last_loss = loss;
-      write_log({{"step", s.step}, {"epoch", double(s.position.epoch) + double(s.position.number) / double(loader.batches_per_epoch())}, {"loss", loss}, {"lr", lr}, {"seconds", s.elapsed}});
+      write_log({{"step", s.step},
+                 {"epoch", double(s.position.epoch) + double(s.position.number) / double(loader.batches_per_epoch())},
+                 {"loss", loss},
+                 {"lr", lr},
+                 {"seconds", s.elapsed}});
       const double p = progress();
       done = p >= 1;
       if (events.step) events.step(s, loss, lr, p);
@@ -186,9 +194,19 @@ class trainer {
     return false;
   }
   nlohmann::json settings(std::uint64_t total) const {
-    return {{"network", net_.name},      {"classes", info_.classes},     {"bands", info_.bands},     {"batch", o_.batch},
-            {"crop", o_.augment.crop_height}, {"seed", o_.seed},         {"steps", total},           {"minutes", o_.minutes},
-            {"accumulate", o_.accumulate}, {"optimizer", int(o_.optimizer.kind)}, {"lr", o_.schedule.base}, {"schedule", o_.schedule.kind}, {"images", train_set_->size()}};
+    return {{"network", net_.name},
+            {"classes", info_.classes},
+            {"bands", info_.bands},
+            {"batch", o_.batch},
+            {"crop", o_.augment.crop_height},
+            {"seed", o_.seed},
+            {"steps", total},
+            {"minutes", o_.minutes},
+            {"accumulate", o_.accumulate},
+            {"optimizer", int(o_.optimizer.kind)},
+            {"lr", o_.schedule.base},
+            {"schedule", o_.schedule.kind},
+            {"images", train_set_->size()}};
   }
   static std::vector<nlohmann::json> read_log(const std::string& path, std::uint64_t until) {
     std::vector<nlohmann::json> lines;
@@ -224,7 +242,9 @@ class trainer {
   void validate(optimizer<float>& opt, training_state& s, const train_events& events, const Log& write_log) {
     with_average(opt, [&] {
       const auto options = tiling_of(net_, model_, o_.tile, o_.normalize);
-      const confusion_matrix m = evaluate(predictor_of(model_), *val_set_, options, [&](std::size_t, std::size_t, const data::sample&, const auto&) { return !(events.interrupted && events.interrupted()); });
+      const confusion_matrix m = evaluate(predictor_of(model_), *val_set_, options, [&](std::size_t, std::size_t, const data::sample&, const auto&) {
+        return !(events.interrupted && events.interrupted());
+      });
       if (events.interrupted && events.interrupted()) return;
       ++s.evaluations;
       const segmentation_scores scores = m.scores();

@@ -13,12 +13,12 @@ namespace rsseg::train {
 
 /// What a weights file says of itself, so that eval and segment need no repetition.
 struct weights_info {
-  std::string network;                    ///< registered name; empty in public checkpoints
+  std::string network;  ///< registered name; empty in public checkpoints
   int classes = 0, bands = 0;
   std::vector<std::string> class_names;
   std::vector<std::array<int, 3>> colours;  ///< RGB
   int ignore_id = 255;
-  std::string normalize;                  ///< as data::normalization::text()
+  std::string normalize;  ///< as data::normalization::text()
 
   std::map<std::string, std::string> to_metadata() const {
     using nlohmann::json;
@@ -52,8 +52,8 @@ struct weights_info {
 
 /// Tensors of the store in file order.
 template <class T>
-std::vector<io::named_tensor> weights_as_tensors(const parameter_store<T>& store, const std::vector<T>* values = nullptr, const std::string& prefix = "",
-                                                 io::dtype as = io::dtype::f32) {
+std::vector<io::named_tensor> weights_as_tensors(const parameter_store<T>& store, const std::vector<T>* values = nullptr,
+                                                 const std::string& prefix = "", io::dtype as = io::dtype::f32) {
   std::vector<io::named_tensor> out;
   for (const stored_tensor& t : store.entries()) {
     std::vector<T> v(t.size);
@@ -81,9 +81,9 @@ struct load_report {
 };
 
 struct load_options {
-  bool strict = true;          ///< missing or mis-shaped tensors are an input_error; otherwise they keep their values
+  bool strict = true;            ///< missing or mis-shaped tensors are an input_error; otherwise they keep their values
   bool allow_unexpected = true;  ///< heads of other tasks in public checkpoints
-  std::string prefix;          ///< in front of the file's names, e.g. "model."
+  std::string prefix;            ///< in front of the file's names, e.g. "model."
 };
 
 /// Reads weights by name. The first convolution adapts to another band count: bands beyond the file's get the mean over its input

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: MIT
+"""The command-line program from outside: what a newcomer does, what goes wrong, what a kill leaves.   cli.py PATH_TO_RSSEG
+
+Pictures are made by the program's own library sample or as plain PNG bytes here, so that no Python package is needed."""
+import json, os, pathlib, resource, signal, struct, subprocess, sys, tempfile, time, unittest, zlib
+
+RSSEG = str(pathlib.Path(sys.argv.pop(1)).resolve())
+
+
+def png(width, height, channels, pixel, header_size=None):
+    """pixel(x, y) -> bytes. header_size lies about the extent."""
+    rows = b"".join(b"\0" + b"".join(pixel(x, y) for x in range(width)) for y in range(height))
+    w, h = header_size or (width, height)
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 8, {1: 0, 3: 2}[channels], 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+def square(x, y, i):
+    return 12 + i <= x < 30 + i and 10 <= y < 34
+
+
+def image(i, size=48):
+    return png(size, size, 3, lambda x, y: bytes(((190 if square(x, y, i) else 60) + (x * 7 + y * 13 + c * 5) % 40) for c in range(3)))
+
+
+def mask(i, size=48, ids=(0, 1)):
+    return png(size, size, 1, lambda x, y: bytes([ids[square(x, y, i)]]))
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.holder = tempfile.TemporaryDirectory()
+        cls.dir = pathlib.Path(cls.holder.name)
+        for part in ("images", "masks"):
+            (cls.dir / "set" / part).mkdir(parents=True)
+        for i in range(4):
+            (cls.dir / "set" / "images" / f"{i}.png").write_bytes(image(i))
+            (cls.dir / "set" / "masks" / f"{i}.png").write_bytes(mask(i))
+        (cls.dir / "scene.png").write_bytes(png(131, 97, 3, lambda x, y: bytes((x % 256, y % 256, (x + y) % 256))))
+        cls.weights = cls.dir / "run" / "weights.safetensors"
+        cls.train("run", "--steps", "12")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.holder.cleanup()
+
+    @classmethod
+    def command(cls, *args):
+        return [RSSEG, *map(str, args)]
+
+    @classmethod
+    def train_command(cls, out, *more):
+        return cls.command("train", "--net", "unet-16", "--data", cls.dir / "set", "--val", cls.dir / "set", "--crop", 32, "--batch", 2, "--seed", 3, "--evaluate-every", 0, "--threads", 1,
+                           "--out", cls.dir / out, *more)
+
+    @classmethod
+    def train(cls, out, *more):
+        subprocess.run(cls.train_command(out, *more), check=True, capture_output=True)
+
+    def run_ok(self, *args):
+        r = subprocess.run(self.command(*args), capture_output=True, text=True)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        return r.stdout
+
+    def refused(self, code, words, *args, **options):
+        """One line that holds the words, the exit code, and no new file at `-o`."""
+        r = subprocess.run(self.command(*args), capture_output=True, text=True, errors="replace", **options)
+        self.assertEqual(r.returncode, code, r.stderr)
+        errors = [l for l in r.stderr.splitlines() if l.startswith("rsseg: error: ")]
+        self.assertEqual(len(errors), 1, r.stderr)
+        for w in [words] if isinstance(words, str) else words:
+            self.assertIn(w, errors[0])
+        self.assertNotIn("terminate", r.stderr)
+        return errors[0]
+
+
+class Works(Case):
+    def test_list_and_describe(self):
+        names = {n["name"] for n in json.loads(self.run_ok("list", "--json"))}
+        self.assertTrue({"unet", "segnet", "pspnet-resnet50", "deeplabv3plus-resnet101", "hrnetv2-w18", "icnet", "sga-net"} <= names)
+        facts = json.loads(self.run_ok("describe", "unet", "--classes", 6, "--json", "--input", "1,3,64,64"))
+        self.assertEqual(facts["parameters"], 31037958)
+        self.assertEqual(facts["output"], [1, 6, 64, 64])
+        self.assertIn("digraph", self.run_ok("describe", "unet-16", "--dot"))
+        self.assertIn("flowchart", self.run_ok("describe", "unet-16", "--mermaid"))
+        self.assertIn("in place", self.run_ok("describe", "unet-16", "--memory", "--input", "1,3,64,64"))
+
+    def test_train_leaves_what_it_promises(self):
+        for name in ("weights.safetensors", "checkpoint.safetensors", "log.jsonl", "report.html"):
+            self.assertGreater((self.dir / "run" / name).stat().st_size, 100, name)
+        self.assertIn("<svg", (self.dir / "run" / "report.html").read_text())
+
+    def test_eval_needs_no_repetition(self):
+        scores = json.loads(self.run_ok("eval", "--weights", self.weights, "--data", self.dir / "set", "--json", "--quiet"))
+        self.assertEqual(len(scores["classes"]), 2)
+        self.assertTrue(0 <= scores["pixel_accuracy"] <= 1)
+
+    def test_segment_png(self):
+        out = self.dir / "map.png"
+        self.run_ok("segment", self.dir / "scene.png", "-o", out, "--weights", self.weights, "--tile", 64, "--overlay", self.dir / "over.png", "--quiet")
+        w, h = struct.unpack(">II", out.read_bytes()[16:24])
+        self.assertEqual((w, h), (131, 97))
+
+    def test_bench(self):
+        r = json.loads(self.run_ok("bench", "unet-16", "--input", "1,3,64,64", "--runs", 2, "--json"))
+        for key in ("median_s", "min_s", "max_s", "peak_bytes", "flops"):
+            self.assertGreater(r[key], 0, key)
+
+    def test_stop_and_resume_give_the_same_bits(self):
+        reference = self.weights.read_bytes()
+        # interrupted by Ctrl-C
+        p = subprocess.Popen(self.train_command("stopped", "--steps", "12"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        log = self.dir / "stopped" / "log.jsonl"
+        for _ in range(2000):
+            if log.exists() and len(log.read_text().splitlines()) >= 3:
+                break
+            time.sleep(0.01)
+        p.send_signal(signal.SIGINT)
+        p.communicate()
+        self.assertIn(p.returncode, (0, 130))
+        if p.returncode == 130:
+            self.train("stopped", "--steps", "12", "--resume")
+        self.assertEqual((self.dir / "stopped" / "weights.safetensors").read_bytes(), reference)
+        # killed without warning, several times
+        for delay in range(3):
+            p = subprocess.Popen(self.train_command("killed", "--steps", "12", "--checkpoint-steps", "1", "--resume"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            log = self.dir / "killed" / "log.jsonl"
+            for _ in range(2000):
+                if p.poll() is not None or (log.exists() and len(log.read_text().splitlines()) >= 3 * (delay + 1)):
+                    break
+                time.sleep(0.003)
+            p.kill()
+            p.wait()
+        self.train("killed", "--steps", "12", "--resume")
+        self.assertEqual((self.dir / "killed" / "weights.safetensors").read_bytes(), reference)
+
+
+class Refuses(Case):
+    def test_wrong_words(self):
+        self.refused(2, ["unknown command", "frobnicate"], "frobnicate")
+        self.refused(2, "--frob", "list", "--frob")
+        self.refused(2, ["unknown network 'nope'", "rsseg list"], "describe", "nope")
+        self.refused(2, "--input", "describe", "unet", "--input", "1,3,512")
+        self.refused(2, "loss \"magic\"", "train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--loss", "magic", "--out", self.dir / "x")
+        self.refused(2, "--epochs", "train", "--net", "unet-16", "--data", self.dir / "set", "--out", self.dir / "x")
+        self.refused(2, "optimizer", "train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--optimizer", "magic", "--out", self.dir / "x")
+
+    def test_images(self):
+        out = self.dir / "never.png"
+        def segment(code, words, data, name="bad.png"):
+            path = self.dir / name
+            if data is not None:
+                path.write_bytes(data)
+            self.refused(code, [name, *words], "segment", path, "-o", out, "--weights", self.weights)
+            self.assertFalse(out.exists())
+        segment(3, [], None, "missing.png")
+        segment(3, [], b"")
+        segment(3, [], b"this is a text, not a picture\n" * 20)
+        segment(3, [], image(0)[: len(image(0)) // 2])
+        segment(3, [], png(4, 4, 3, lambda x, y: b"\1\2\3", (100000, 100000)))
+        segment(2, ["bands"], png(20, 20, 1, lambda x, y: b"\5"), "gray.png")
+
+    def test_weights(self):
+        out = self.dir / "never.png"
+        good = self.weights.read_bytes()
+        def bad(data, name="w.safetensors", code=3):
+            (self.dir / name).write_bytes(data)
+            self.refused(code, name, "segment", self.dir / "scene.png", "-o", out, "--weights", self.dir / name)
+        bad(b"")
+        bad(good[:100])
+        bad(good[: len(good) // 2])
+        bad(b"\xff" * 200)
+        bad(struct.pack("<Q", 1 << 60) + b"{}")
+        self.refused(2, ["unet-16", "segnet"], "segment", self.dir / "scene.png", "-o", out, "--weights", self.weights, "--net", "segnet")
+        self.refused(2, "classes", "segment", self.dir / "scene.png", "-o", out, "--weights", self.weights, "--classes", 9)
+        self.assertFalse(out.exists())
+
+    def test_data(self):
+        def bad(words, change, code=3):
+            with tempfile.TemporaryDirectory() as d:
+                d = pathlib.Path(d)
+                for part in ("images", "masks"):
+                    (d / part).mkdir()
+                (d / "images" / "a.png").write_bytes(image(0))
+                (d / "masks" / "a.png").write_bytes(mask(0))
+                change(d)
+                self.refused(code, words, "train", "--net", "unet-16", "--data", d, "--classes", 2, "--crop", 32, "--batch", 1, "--steps", 2, "--out", d / "out")
+        bad("a.png", lambda d: (d / "masks" / "a.png").write_bytes(mask(0, 40)))
+        bad("7", lambda d: (d / "masks" / "a.png").write_bytes(mask(0, ids=(0, 7))))
+        bad("a.png", lambda d: (d / "images" / "a.png").write_bytes(image(0)[:200]))
+        bad("", lambda d: ((d / "masks" / "a.png").unlink(), (d / "images" / "a.png").unlink()))
+        self.refused(3, "nowhere", "train", "--net", "unet-16", "--data", self.dir / "nowhere", "--steps", 1, "--out", self.dir / "x")
+
+    def test_loss_that_is_no_number(self):
+        self.refused(6, ["step", "--lr"], "train", "--net", "unet-16", "--data", self.dir / "set", "--crop", 32, "--batch", 2, "--optimizer", "sgd", "--lr", "1e30", "--steps", 30, "--out", self.dir / "nan")
+
+    def test_outputs(self):
+        self.refused(4, "nowhere", "segment", self.dir / "scene.png", "-o", self.dir / "nowhere" / "map.png", "--weights", self.weights)
+        self.refused(2, "input", "segment", self.dir / "scene.png", "-o", self.dir / "scene.png", "--weights", self.weights)
+        (self.dir / "file").write_text("x")
+        self.refused(4, "file", "train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--out", self.dir / "file" / "run")
+        # A full disk, as a limit on file sizes: nothing half-written stays.
+        def small_files():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+        out = self.dir / "full"
+        self.refused(4, "", "train", "--net", "unet-16", "--data", self.dir / "set", "--crop", 32, "--batch", 1, "--steps", 1, "--out", out, preexec_fn=small_files)
+        self.assertFalse((out / "weights.safetensors").exists())
+        self.assertFalse((out / "checkpoint.safetensors").exists())
+
+    def test_memory(self):
+        self.refused(5, ["MiB", "smaller"], "segment", self.dir / "scene.png", "-o", self.dir / "m.png", "--weights", self.weights, "--max-memory", 1)
+
+    def test_manifests(self):
+        for text in ("", "{", "[1, 2]", '{"format": 1}', '{"format": 1, "system": "nope", "variant": "x", "fill_prefix": ""}', '{"format": "magic 1"}'):
+            path = self.dir / "m.json"
+            path.write_text(text)
+            self.refused(3, "m.json", "parity", path)
+        self.refused(3, "none.json", "parity", self.dir / "none.json")
+
+
+if __name__ == "__main__":
+    result = unittest.main(exit=False, verbosity=1).result
+    bad = len(result.failures) + len(result.errors)
+    # In the form of the other test programs, so that the cases are counted.
+    print(f"[doctest] test cases: {result.testsRun} | {result.testsRun - bad} passed | {bad} failed | {len(result.skipped)} skipped")
+    sys.exit(1 if bad else 0)
