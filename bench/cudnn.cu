@@ -2,8 +2,8 @@
 // rsseg's convolutions against cuDNN's best, layer by layer, beside the roofline floor.
 //   bench_cudnn [--json FILE] [--only TEXT] [--rounds N]
 // Each row: our kernel; cuDNN (NHWC, same math mode, exhaustive search) with any algorithm and with deterministic ones only; the floor of an H100.
-// Buffers are rotated through more than 200 MB so that nothing stays in the L2 cache; every variant is captured as a CUDA graph and replayed, and the median
-// is taken. Results of both are compared in the same run. Without a device the table says "not measured" and the exit status is 77 (skipped).
+// Buffers are rotated through more than 200 MB so that nothing stays in the L2 cache; every variant is captured as a CUDA graph and replayed, and the
+// median is taken. Results of both are compared in the same run. Without a device the table says "not measured" and the exit status is 77 (skipped).
 #include <cudnn.h>
 
 #include <algorithm>
@@ -98,7 +98,8 @@ struct buffers {
       for (std::size_t i = 0; i < n; ++i) seed = seed * 1664525u + 1013904223u, v[i] = from_float<T>(scale * (float(seed >> 8) / 8388608.0f - 1.0f));
       return v;
     };
-    const auto hx = random(std::size_t(values(g, 0)), 1, 1), hw = random(std::size_t(values(g, 1)), 2, 0.05f), hy = random(std::size_t(values(g, 2)), 3, 1);
+    const auto hx = random(std::size_t(values(g, 0)), 1, 1), hw = random(std::size_t(values(g, 1)), 2, 0.05f),
+               hy = random(std::size_t(values(g, 2)), 3, 1);
     for (int i = 0; i < copies; ++i) {
       x.emplace_back(hx), w.emplace_back(hw), y.emplace_back(hy);
       dx.emplace_back(hx.size()), dw.emplace_back(hw.size()), dw32.emplace_back(hw.size());
@@ -150,7 +151,8 @@ void ours(const conv_geometry& g, conv_pass pass, buffers<T>& b, int i, cudaStre
     using Operand = std::conditional_t<Math == math::tf32, tf32, bf16>;
     if constexpr (Math == math::bf16) {
       if (pass == conv_pass::forward && hopper && conv_hopper_supports(g)) return conv_hopper_forward<bf16>(s, g, x, w, y);
-      if (pass == conv_pass::data && hopper && conv_hopper_supports_data(g)) return conv_hopper_data_gradient<bf16>(s, g, y, w, dx, b.scratch[0].get());
+      if (pass == conv_pass::data && hopper && conv_hopper_supports_data(g))
+        return conv_hopper_data_gradient<bf16>(s, g, y, w, dx, b.scratch[0].get());
     }
     if (pass == conv_pass::forward) return conv_mma_forward<Operand>(s, g, x, w, y);
     if (pass == conv_pass::data) return conv_mma_data_gradient<Operand>(s, g, y, w, dx);
@@ -172,11 +174,14 @@ class cudnn_convolution {
     check_cudnn(cudnnSetTensor4dDescriptor(x_, CUDNN_TENSOR_NHWC, type, g.n, g.in_c, g.in_h, g.in_w), "input");
     check_cudnn(cudnnSetTensor4dDescriptor(y_, CUDNN_TENSOR_NHWC, type, g.n, g.out_c, g.out_h, g.out_w), "output");
     check_cudnn(cudnnSetFilter4dDescriptor(w_, type, CUDNN_TENSOR_NHWC, g.out_c, g.in_c_per_group(), g.kernel_h, g.kernel_w), "weights");
-    check_cudnn(cudnnSetConvolution2dDescriptor(c_, g.pad_top, g.pad_left, g.stride_h, g.stride_w, g.dilation_h, g.dilation_w, CUDNN_CROSS_CORRELATION,
-                                                CUDNN_DATA_FLOAT),
+    check_cudnn(cudnnSetConvolution2dDescriptor(c_, g.pad_top, g.pad_left, g.stride_h, g.stride_w, g.dilation_h, g.dilation_w,
+                                                CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT),
                 "convolution");
     check_cudnn(cudnnSetConvolutionGroupCount(c_, g.groups), "groups");
-    check_cudnn(cudnnSetConvolutionMathType(c_, m == math::fp32 ? CUDNN_FMA_MATH : m == math::tf32 ? CUDNN_DEFAULT_MATH : CUDNN_TENSOR_OP_MATH), "math");
+    check_cudnn(cudnnSetConvolutionMathType(c_, m == math::fp32   ? CUDNN_FMA_MATH
+                                                : m == math::tf32 ? CUDNN_DEFAULT_MATH
+                                                                  : CUDNN_TENSOR_OP_MATH),
+                "math");
   }
   ~cudnn_convolution() {
     cudnnDestroyTensorDescriptor(x_), cudnnDestroyTensorDescriptor(y_), cudnnDestroyFilterDescriptor(w_), cudnnDestroyConvolutionDescriptor(c_);
@@ -210,11 +215,16 @@ class cudnn_convolution {
   void run(conv_pass pass, void* x, void* w, void* y, void* space) {
     const float one = 1, zero = 0;
     if (pass == conv_pass::forward)
-      check_cudnn(cudnnConvolutionForward(handle_, &one, x_, x, w_, w, c_, cudnnConvolutionFwdAlgo_t(algorithm_), space, memory_, &zero, y_, y), "forward");
+      check_cudnn(cudnnConvolutionForward(handle_, &one, x_, x, w_, w, c_, cudnnConvolutionFwdAlgo_t(algorithm_), space, memory_, &zero, y_, y),
+                  "forward");
     else if (pass == conv_pass::data)
-      check_cudnn(cudnnConvolutionBackwardData(handle_, &one, w_, w, y_, y, c_, cudnnConvolutionBwdDataAlgo_t(algorithm_), space, memory_, &zero, x_, x), "dgrad");
+      check_cudnn(
+          cudnnConvolutionBackwardData(handle_, &one, w_, w, y_, y, c_, cudnnConvolutionBwdDataAlgo_t(algorithm_), space, memory_, &zero, x_, x),
+          "dgrad");
     else
-      check_cudnn(cudnnConvolutionBackwardFilter(handle_, &one, x_, x, y_, y, c_, cudnnConvolutionBwdFilterAlgo_t(algorithm_), space, memory_, &zero, w_, w), "wgrad");
+      check_cudnn(
+          cudnnConvolutionBackwardFilter(handle_, &one, x_, x, y_, y, c_, cudnnConvolutionBwdFilterAlgo_t(algorithm_), space, memory_, &zero, w_, w),
+          "wgrad");
   }
 
  private:
@@ -244,7 +254,8 @@ result measure(const conv_geometry& g, conv_pass pass, int rounds, cudnnHandle_t
   device_array<char> space(space_bytes);
   const auto mine = [&](int i) { ours<Math, T>(g, pass, b, i, stream, hopper); };
   r.ours = median_us(b.copies, rounds, stream, mine);
-  const auto my_forward = pass == conv_pass::forward ? b.y[0].host() : std::vector<T>{}, my_dx = pass == conv_pass::data ? b.dx[0].host() : std::vector<T>{};
+  const auto my_forward = pass == conv_pass::forward ? b.y[0].host() : std::vector<T>{},
+             my_dx = pass == conv_pass::data ? b.dx[0].host() : std::vector<T>{};
   const auto my_dw = pass == conv_pass::weight ? b.dw32[0].host() : std::vector<float>{};
   for (bool deterministic : {false, true}) {
     cudnn_convolution c(handle, g, Math);
@@ -297,8 +308,8 @@ int main(int argc, char** argv) {
     } else {
       std::printf("no CUDA device: times are not measured, only the floors of an H100 are listed (cuDNN %zu)\n", cudnnGetVersion());
     }
-    std::printf("%-50s %-8s %-5s %12s %9s %8s %12s %14s %8s %10s\n", "layer", "pass", "math", "ours", "floor", "of floor", "cuDNN", "deterministic", "speed-up",
-                "difference");
+    std::printf("%-50s %-8s %-5s %12s %9s %8s %12s %14s %8s %10s\n", "layer", "pass", "math", "ours", "floor", "of floor", "cuDNN", "deterministic",
+                "speed-up", "difference");
     bool first = true;
     for (const row& r : rows()) {
       if (!only.empty() && std::string(r.name).find(only) == std::string::npos) continue;
@@ -310,9 +321,10 @@ int main(int argc, char** argv) {
           if (have_device && m == math::tf32) v = measure<math::tf32, float>(r.g, pass, rounds, handle, stream, hopper);
           if (have_device && m == math::bf16) v = measure<math::bf16, bf16>(r.g, pass, rounds, handle, stream, hopper);
           const double floor = floor_us(r.g, m);
-          std::printf("%-50s %-8s %-5s %12s %9.1f %8s %12s %14s %8s %10s\n", r.name, pass_names[int(pass)], math_names[int(m)], number(v.ours).c_str(), floor,
-                      std::isnan(v.ours) ? "" : (number(100 * floor / v.ours, "%.0f") + " %").c_str(), number(v.cudnn).c_str(),
-                      number(v.cudnn_deterministic).c_str(), std::isnan(v.cudnn / v.ours) ? "" : number(v.cudnn / v.ours, "%.2f").c_str(),
+          std::printf("%-50s %-8s %-5s %12s %9.1f %8s %12s %14s %8s %10s\n", r.name, pass_names[int(pass)], math_names[int(m)],
+                      number(v.ours).c_str(), floor, std::isnan(v.ours) ? "" : (number(100 * floor / v.ours, "%.0f") + " %").c_str(),
+                      number(v.cudnn).c_str(), number(v.cudnn_deterministic).c_str(),
+                      std::isnan(v.cudnn / v.ours) ? "" : number(v.cudnn / v.ours, "%.2f").c_str(),
                       std::isnan(v.difference) ? "" : number(v.difference, "%.1e").c_str());
           std::fflush(stdout);
           const auto field = [](double x) { return std::isnan(x) ? std::string("null") : number(x, "%.3f"); };

@@ -3,20 +3,20 @@
 //   dot      : scale * q_i . k_j                     non-local networks, DANet, transformers
 //   additive : LeakyReLU(s_i + t_j)                  graph attention (Velickovic et al., ICLR 2018), with an optional adjacency mask
 // A block owns 64 rows and 64 columns of the result and walks over the other side in tiles of 64; a running maximum and sum rescale what is
-// accumulated. The backward pass recomputes the probabilities from the stored logarithms of the sums; every result has one owner, so nothing is atomic.
-// Floors (H100, N = 4096, C = 256, 4 heads, fp32): 128 us; with the N x N matrix written and read it would be 182 us plus 1 GB.
-// For a full graph without mask there is an exact O(N log N) form: graph_attention_full.cuh.
+// accumulated. The backward pass recomputes the probabilities from the stored logarithms of the sums; every result has one owner, so nothing is
+// atomic. Floors (H100, N = 4096, C = 256, 4 heads, fp32): 128 us; with the N x N matrix written and read it would be 182 us plus 1 GB. For a full
+// graph without mask there is an exact O(N log N) form: graph_attention_full.cuh.
 #pragma once
 #include "common.cuh"
 
 namespace rsseg::cuda {
 
-/// Shapes: queries (batch, rows, key_channels), keys (batch, columns, key_channels), values (batch, columns, channels), output (batch, rows, channels).
-/// Strides in floats between tokens, so that heads may lie interleaved; a batch entry (image or head) begins at its own offset.
+/// Shapes: queries (batch, rows, key_channels), keys (batch, columns, key_channels), values (batch, columns, channels), output (batch, rows,
+/// channels). Strides in floats between tokens, so that heads may lie interleaved; a batch entry (image or head) begins at its own offset.
 struct attention_geometry {
   int batch = 1, rows = 1, columns = 1, key_channels = 1, channels = 1;
-  float scale = 1;       ///< dot
-  float slope = 0.2f;    ///< additive: of LeakyReLU
+  float scale = 1;     ///< dot
+  float slope = 0.2f;  ///< additive: of LeakyReLU
 };
 
 inline namespace RSSEG_BACKEND_NS {
@@ -46,8 +46,8 @@ __device__ __forceinline__ void load_slice(float* slice, const float* tokens, in
   }
 }
 /// acc[i][j] += sum over channels of a[row i] * b[row j]; rows 4 * (t / 16) + i of a, 4 * (t % 16) + j of b.
-__device__ __forceinline__ void multiply_tokens(attention_shared& m, const float* a, int first_a, int count_a, const float* b, int first_b, int count_b,
-                                                int channels, float (&acc)[4][4]) {
+__device__ __forceinline__ void multiply_tokens(attention_shared& m, const float* a, int first_a, int count_a, const float* b, int first_b,
+                                                int count_b, int channels, float (&acc)[4][4]) {
   const int ty = int(threadIdx.x) / 16 * 4, tx = int(threadIdx.x) % 16 * 4;
   for (int c = 0; c < channels; c += attention_slice) {
     load_slice(m.slice[0], a, first_a, count_a, channels, c);
@@ -67,7 +67,8 @@ __device__ __forceinline__ void multiply_tokens(attention_shared& m, const float
 }
 /// acc[i][j] += sum over the tile's 64 tokens k of m.score(row i, k) * b(k, column j); Transposed: of m.score(k, row i).
 template <bool Transposed>
-__device__ __forceinline__ void multiply_score(attention_shared& m, const float* b, int first_b, int count_b, int channels, int channel, float (&acc)[4][4]) {
+__device__ __forceinline__ void multiply_score(attention_shared& m, const float* b, int first_b, int count_b, int channels, int channel,
+                                               float (&acc)[4][4]) {
   const int ty = int(threadIdx.x) / 16 * 4, tx = int(threadIdx.x) % 16 * 4;
   for (int k0 = 0; k0 < attention_tile; k0 += attention_slice) {
     for (int i = int(threadIdx.x); i < attention_slice * attention_tile; i += attention_threads) {
@@ -95,8 +96,8 @@ __device__ __forceinline__ float leaky(float v, float slope) { return v > 0 ? v 
 __device__ __forceinline__ void tile_scores(attention_shared& m, const attention_geometry& g, const dot_score& in, int entry, int row0, int column0,
                                             float (&s)[4][4]) {
   float acc[4][4] = {};
-  multiply_tokens(m, in.q + std::int64_t(entry) * g.rows * g.key_channels, row0, g.rows, in.k + std::int64_t(entry) * g.columns * g.key_channels, column0,
-                  g.columns, g.key_channels, acc);
+  multiply_tokens(m, in.q + std::int64_t(entry) * g.rows * g.key_channels, row0, g.rows, in.k + std::int64_t(entry) * g.columns * g.key_channels,
+                  column0, g.columns, g.key_channels, acc);
   const int ty = int(threadIdx.x) / 16 * 4, tx = int(threadIdx.x) % 16 * 4;
   RSSEG_UNROLL
   for (int i = 0; i < 4; ++i) {
@@ -104,8 +105,8 @@ __device__ __forceinline__ void tile_scores(attention_shared& m, const attention
     for (int j = 0; j < 4; ++j) s[i][j] = row0 + ty + i < g.rows && column0 + tx + j < g.columns ? g.scale * acc[i][j] : -INFINITY;
   }
 }
-__device__ __forceinline__ void tile_scores(attention_shared&, const attention_geometry& g, const additive_score& in, int entry, int row0, int column0,
-                                            float (&s)[4][4]) {
+__device__ __forceinline__ void tile_scores(attention_shared&, const attention_geometry& g, const additive_score& in, int entry, int row0,
+                                            int column0, float (&s)[4][4]) {
   const int ty = int(threadIdx.x) / 16 * 4, tx = int(threadIdx.x) % 16 * 4;
   RSSEG_UNROLL
   for (int i = 0; i < 4; ++i) {
@@ -138,7 +139,8 @@ __device__ __forceinline__ void put_scores(attention_shared& m, const float (&s)
     store_pack<4>(m.score + (ty + i) * attention_stride + tx, v);
   }
 }
-__device__ __forceinline__ void store_tile(float* out, const float (&acc)[4][4], int row0, int rows, int column0, int columns, const float (&factor)[4]) {
+__device__ __forceinline__ void store_tile(float* out, const float (&acc)[4][4], int row0, int rows, int column0, int columns,
+                                           const float (&factor)[4]) {
   const int ty = int(threadIdx.x) / 16 * 4, tx = int(threadIdx.x) % 16 * 4;
   RSSEG_UNROLL
   for (int i = 0; i < 4; ++i) {
@@ -150,9 +152,11 @@ __device__ __forceinline__ void store_tile(float* out, const float (&acc)[4][4],
 
 /// Grid: row tiles, channel tiles, batch. log_sum: (batch, rows), for the backward pass. A row without any pair gives 0.
 template <class Score>
-__global__ void __launch_bounds__(attention_threads) attention_kernel(attention_geometry g, Score in, const float* values, float* out, float* log_sum) {
+__global__ void __launch_bounds__(attention_threads, 2)
+    attention_kernel(attention_geometry g, Score in, const float* values, float* out, float* log_sum) {
   RSSEG_DYN_SHARED(attention_shared, m);
-  const int entry = int(blockIdx.z), row0 = int(blockIdx.x) * attention_tile, channel0 = int(blockIdx.y) * attention_tile, ty = int(threadIdx.x) / 16 * 4;
+  const int entry = int(blockIdx.z), row0 = int(blockIdx.x) * attention_tile, channel0 = int(blockIdx.y) * attention_tile,
+            ty = int(threadIdx.x) / 16 * 4;
   float acc[4][4] = {}, top[4], sum[4];
   RSSEG_UNROLL
   for (int i = 0; i < 4; ++i) top[i] = -INFINITY, sum[i] = 0;
@@ -196,8 +200,9 @@ RSSEG_KERNEL void attention_delta_kernel(const float* out, const float* dout, fl
 }
 /// Probabilities of a tile (from scores and stored log sums), and unless only those are wanted the gradient of the scores: p * (dout . v - delta).
 template <bool Gradient, class Score>
-__device__ __forceinline__ void tile_gradients(attention_shared& m, const attention_geometry& g, const Score& in, const float* values, const float* dout,
-                                               const float* log_sum, const float* delta, int entry, int row0, int column0, float (&s)[4][4]) {
+__device__ __forceinline__ void tile_gradients(attention_shared& m, const attention_geometry& g, const Score& in, const float* values,
+                                               const float* dout, const float* log_sum, const float* delta, int entry, int row0, int column0,
+                                               float (&s)[4][4]) {
   tile_scores(m, g, in, entry, row0, column0, s);
   float d[4][4] = {};
   if constexpr (Gradient)
@@ -221,7 +226,7 @@ __device__ __forceinline__ void tile_gradients(attention_shared& m, const attent
 }
 /// dvalues (Gradient false: P^T dout) or dk (Gradient true: dS^T q). Grid: column tiles, channel tiles, batch.
 template <bool Gradient, class Score>
-__global__ void __launch_bounds__(attention_threads)
+__global__ void __launch_bounds__(attention_threads, 2)
     attention_columns_kernel(attention_geometry g, Score in, const float* values, const float* dout, const float* log_sum, const float* delta,
                              const float* right, int channels, float* result) {
   RSSEG_DYN_SHARED(attention_shared, m);
@@ -238,8 +243,9 @@ __global__ void __launch_bounds__(attention_threads)
   store_tile(result + std::int64_t(entry) * g.columns * channels, acc, column0, g.columns, channel0, channels, one);
 }
 /// dq = dS k. Grid: row tiles, channel tiles, batch.
-RSSEG_KERNEL void __launch_bounds__(attention_threads)
-    attention_rows_kernel(attention_geometry g, dot_score in, const float* values, const float* dout, const float* log_sum, const float* delta, float* dq) {
+RSSEG_KERNEL void __launch_bounds__(attention_threads, 2)
+    attention_rows_kernel(attention_geometry g, dot_score in, const float* values, const float* dout, const float* log_sum, const float* delta,
+                          float* dq) {
   RSSEG_DYN_SHARED(attention_shared, m);
   const int entry = int(blockIdx.z), row0 = int(blockIdx.x) * attention_tile, channel0 = int(blockIdx.y) * attention_tile;
   float acc[4][4] = {};
@@ -255,8 +261,9 @@ RSSEG_KERNEL void __launch_bounds__(attention_threads)
 }
 /// Additive: ds = row sums of dS, dt = column sums. Grid: row (column) tiles, 1, batch.
 template <bool Rows>
-__global__ void __launch_bounds__(attention_threads)
-    attention_sums_kernel(attention_geometry g, additive_score in, const float* values, const float* dout, const float* log_sum, const float* delta, float* result) {
+__global__ void __launch_bounds__(attention_threads, 2)
+    attention_sums_kernel(attention_geometry g, additive_score in, const float* values, const float* dout, const float* log_sum, const float* delta,
+                          float* result) {
   RSSEG_DYN_SHARED(attention_shared, m);
   const int entry = int(blockIdx.z), fixed = int(blockIdx.x) * attention_tile, extent = Rows ? g.rows : g.columns;
   float sum = 0;
@@ -266,7 +273,8 @@ __global__ void __launch_bounds__(attention_threads)
     put_scores(*m, s);
     __syncthreads();
     if (threadIdx.x < attention_tile)
-      for (int k = 0; k < attention_tile; ++k) sum += Rows ? m->score[threadIdx.x * attention_stride + k] : m->score[k * attention_stride + threadIdx.x];
+      for (int k = 0; k < attention_tile; ++k)
+        sum += Rows ? m->score[threadIdx.x * attention_stride + k] : m->score[k * attention_stride + threadIdx.x];
     __syncthreads();
   }
   if (threadIdx.x < attention_tile && fixed + int(threadIdx.x) < extent) result[std::int64_t(entry) * extent + fixed + threadIdx.x] = sum;
@@ -278,15 +286,16 @@ inline dim3 attention_grid(int tokens, int channels, int batch) {
 /// log_sum: batch x rows floats, kept for the backward pass; null in inference.
 template <class Score>
 inline void attention_forward(stream_t s, const attention_geometry& g, const Score& in, const float* values, float* out, float* log_sum) {
-  kernel_launch({"attention", attention_grid(g.rows, g.channels, g.batch), attention_threads, sizeof(attention_shared), s}, attention_kernel<Score>, g, in,
-                values, out, log_sum);
+  kernel_launch({"attention", attention_grid(g.rows, g.channels, g.batch), attention_threads, sizeof(attention_shared), s}, attention_kernel<Score>,
+                g, in, values, out, log_sum);
 }
 /// Floats of workspace of the backward passes.
 inline std::size_t attention_workspace(const attention_geometry& g) { return std::size_t(g.batch) * std::size_t(g.rows); }
 template <class Score>
-inline void attention_values_gradient(stream_t s, const attention_geometry& g, const Score& in, const float* values, const float* out, const float* dout,
-                                      const float* log_sum, float* dvalues, float* delta) {
-  kernel_launch({"attention delta", unsigned(ceil_div(g.batch * g.rows, 8)), 256, 0, s}, attention_delta_kernel, out, dout, delta, g.batch * g.rows, g.channels);
+inline void attention_values_gradient(stream_t s, const attention_geometry& g, const Score& in, const float* values, const float* out,
+                                      const float* dout, const float* log_sum, float* dvalues, float* delta) {
+  kernel_launch({"attention delta", unsigned(ceil_div(g.batch * g.rows, 8)), 256, 0, s}, attention_delta_kernel, out, dout, delta, g.batch * g.rows,
+                g.channels);
   kernel_launch({"attention dvalues", attention_grid(g.columns, g.channels, g.batch), attention_threads, sizeof(attention_shared), s},
                 attention_columns_kernel<false, Score>, g, in, values, dout, log_sum, static_cast<const float*>(delta), dout, g.channels, dvalues);
 }
@@ -294,19 +303,19 @@ inline void attention_values_gradient(stream_t s, const attention_geometry& g, c
 inline void attention_backward(stream_t s, const attention_geometry& g, const dot_score& in, const float* values, const float* out, const float* dout,
                                const float* log_sum, float* dq, float* dk, float* dvalues, float* delta) {
   attention_values_gradient(s, g, in, values, out, dout, log_sum, dvalues, delta);
-  kernel_launch({"attention dq", attention_grid(g.rows, g.key_channels, g.batch), attention_threads, sizeof(attention_shared), s}, attention_rows_kernel, g, in,
-                values, dout, log_sum, static_cast<const float*>(delta), dq);
+  kernel_launch({"attention dq", attention_grid(g.rows, g.key_channels, g.batch), attention_threads, sizeof(attention_shared), s},
+                attention_rows_kernel, g, in, values, dout, log_sum, static_cast<const float*>(delta), dq);
   kernel_launch({"attention dk", attention_grid(g.columns, g.key_channels, g.batch), attention_threads, sizeof(attention_shared), s},
                 attention_columns_kernel<true, dot_score>, g, in, values, dout, log_sum, static_cast<const float*>(delta), in.q, g.key_channels, dk);
 }
 /// Graph attention: ds, dt, dvalues from dout.
-inline void attention_backward(stream_t s, const attention_geometry& g, const additive_score& in, const float* values, const float* out, const float* dout,
-                               const float* log_sum, float* ds, float* dt, float* dvalues, float* delta) {
+inline void attention_backward(stream_t s, const attention_geometry& g, const additive_score& in, const float* values, const float* out,
+                               const float* dout, const float* log_sum, float* ds, float* dt, float* dvalues, float* delta) {
   attention_values_gradient(s, g, in, values, out, dout, log_sum, dvalues, delta);
-  kernel_launch({"attention ds", attention_grid(g.rows, 1, g.batch), attention_threads, sizeof(attention_shared), s}, attention_sums_kernel<true>, g, in, values,
-                dout, log_sum, static_cast<const float*>(delta), ds);
-  kernel_launch({"attention dt", attention_grid(g.columns, 1, g.batch), attention_threads, sizeof(attention_shared), s}, attention_sums_kernel<false>, g, in,
-                values, dout, log_sum, static_cast<const float*>(delta), dt);
+  kernel_launch({"attention ds", attention_grid(g.rows, 1, g.batch), attention_threads, sizeof(attention_shared), s}, attention_sums_kernel<true>, g,
+                in, values, dout, log_sum, static_cast<const float*>(delta), ds);
+  kernel_launch({"attention dt", attention_grid(g.columns, 1, g.batch), attention_threads, sizeof(attention_shared), s}, attention_sums_kernel<false>,
+                g, in, values, dout, log_sum, static_cast<const float*>(delta), dt);
 }
 
 }  // namespace RSSEG_BACKEND_NS

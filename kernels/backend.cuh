@@ -26,7 +26,7 @@
 #define RSSEG_BACKEND_NS device
 #define RSSEG_KERNEL static __global__
 #define RSSEG_UNROLL _Pragma("unroll")
-#define RSSEG_DYN_SHARED(T, name)                                       \
+#define RSSEG_DYN_SHARED(T, name)                                         \
   extern __shared__ __align__(1024) unsigned char rsseg_dynamic_shared[]; \
   T* name = reinterpret_cast<T*>(rsseg_dynamic_shared)
 
@@ -54,7 +54,7 @@ template <class... Parameters, class... Arguments>
 inline void kernel_launch(const launch& l, void (*kernel)(Parameters...), Arguments&&... arguments) {
   if (l.shared > 48 * 1024)  // beyond what every device grants unasked
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)), l.name);
-  kernel<<<l.grid, l.block, l.shared, l.stream>>>(static_cast<Parameters>(arguments)...);
+  kernel<<<l.grid, l.block, l.shared, l.stream> > >(static_cast<Parameters>(arguments)...);
   check(cudaGetLastError(), l.name);
 }
 }  // namespace RSSEG_BACKEND_NS

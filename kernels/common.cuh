@@ -155,15 +155,24 @@ __device__ __forceinline__ float block_sum(float v, float* scratch) {
 __device__ __forceinline__ float sigmoid(float v) { return 1.0f / (1.0f + expf(-v)); }
 __device__ __forceinline__ float activate(activation kind, float v, float slope) {
   switch (kind) {
-    case activation::relu: return fmaxf(v, 0.0f);
-    case activation::leaky_relu: return v > 0 ? v : slope * v;
-    case activation::elu: return v > 0 ? v : slope * expm1f(v);
-    case activation::sigmoid: return sigmoid(v);
-    case activation::tanh: return tanhf(v);
-    case activation::relu6: return fminf(fmaxf(v, 0.0f), 6.0f);
-    case activation::hard_swish: return v * fminf(fmaxf(v + 3.0f, 0.0f), 6.0f) * (1.0f / 6.0f);
-    case activation::silu: return v * sigmoid(v);
-    default: return v;
+    case activation::relu:
+      return fmaxf(v, 0.0f);
+    case activation::leaky_relu:
+      return v > 0 ? v : slope * v;
+    case activation::elu:
+      return v > 0 ? v : slope * expm1f(v);
+    case activation::sigmoid:
+      return sigmoid(v);
+    case activation::tanh:
+      return tanhf(v);
+    case activation::relu6:
+      return fminf(fmaxf(v, 0.0f), 6.0f);
+    case activation::hard_swish:
+      return v * fminf(fmaxf(v + 3.0f, 0.0f), 6.0f) * (1.0f / 6.0f);
+    case activation::silu:
+      return v * sigmoid(v);
+    default:
+      return v;
   }
 }
 /// True where activation_slope needs the input instead of the output.
@@ -171,18 +180,26 @@ RSSEG_HD constexpr bool slope_needs_input(activation kind) { return kind == acti
 /// d activate(x) / dx, given the output (or the input, see slope_needs_input).
 __device__ __forceinline__ float activation_slope(activation kind, float v, float slope) {
   switch (kind) {
-    case activation::relu: return v > 0 ? 1.0f : 0.0f;
-    case activation::leaky_relu: return v > 0 ? 1.0f : slope;
-    case activation::elu: return v > 0 ? 1.0f : v + slope;
-    case activation::sigmoid: return v * (1.0f - v);
-    case activation::tanh: return 1.0f - v * v;
-    case activation::relu6: return v > 0 && v < 6.0f ? 1.0f : 0.0f;
-    case activation::hard_swish: return v <= -3.0f ? 0.0f : v >= 3.0f ? 1.0f : (2.0f * v + 3.0f) * (1.0f / 6.0f);
+    case activation::relu:
+      return v > 0 ? 1.0f : 0.0f;
+    case activation::leaky_relu:
+      return v > 0 ? 1.0f : slope;
+    case activation::elu:
+      return v > 0 ? 1.0f : v + slope;
+    case activation::sigmoid:
+      return v * (1.0f - v);
+    case activation::tanh:
+      return 1.0f - v * v;
+    case activation::relu6:
+      return v > 0 && v < 6.0f ? 1.0f : 0.0f;
+    case activation::hard_swish:
+      return v <= -3.0f ? 0.0f : v >= 3.0f ? 1.0f : (2.0f * v + 3.0f) * (1.0f / 6.0f);
     case activation::silu: {
       const float s = sigmoid(v);
       return s * (1.0f + v * (1.0f - s));
     }
-    default: return 1.0f;
+    default:
+      return 1.0f;
   }
 }
 

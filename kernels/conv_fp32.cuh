@@ -17,8 +17,8 @@ struct fp32_tile {
   static constexpr int row_stride = Rows + 4, column_stride = Columns + 4;  // four floats of padding keep the transposing stores apart
   static constexpr int stage = Depth * (row_stride + column_stride);
   static constexpr std::size_t shared = 2 * stage * sizeof(float);
-  static constexpr int row_chunks = Rows * Depth / 4 / threads > 0 ? Rows * Depth / 4 / threads : 1;
-  static constexpr int column_chunks = Columns * Depth / 4 / threads > 0 ? Columns * Depth / 4 / threads : 1;
+  static constexpr int row_chunks = Rows * Depth / 4 / threads > 0 ? Rows* Depth / 4 / threads : 1;
+  static constexpr int column_chunks = Columns * Depth / 4 / threads > 0 ? Columns* Depth / 4 / threads : 1;
 };
 using fp32_large = fp32_tile<128, 128, 8, 8, 8>;
 using fp32_medium = fp32_tile<64, 64, 16, 4, 4>;
@@ -79,8 +79,8 @@ __device__ __forceinline__ int column_of(int tx, int j) {
 
 /// Forward and data pass. Grid: row blocks, column blocks, groups.
 template <conv_pass Pass, class Tile, bool Wide>
-__global__ void __launch_bounds__(Tile::threads) conv_fp32_kernel(conv_problem p, const float* source, const float* weights, float* target,
-                                                                  conv_epilogue<float> e) {
+__global__ void __launch_bounds__(Tile::threads)
+    conv_fp32_kernel(conv_problem p, const float* source, const float* weights, float* target, conv_epilogue<float> e) {
   RSSEG_DYN_SHARED(float, shared);
   const int t = int(threadIdx.x), tx = t % (Tile::columns / Tile::per_column), ty = t / (Tile::columns / Tile::per_column);
   const int group = int(blockIdx.z), first_column = int(blockIdx.y) * Tile::columns;
@@ -90,8 +90,7 @@ __global__ void __launch_bounds__(Tile::threads) conv_fp32_kernel(conv_problem p
   int n[Tile::row_chunks], y[Tile::row_chunks], x[Tile::row_chunks];
   bool exists[Tile::row_chunks];
   RSSEG_UNROLL
-  for (int i = 0; i < Tile::row_chunks; ++i)
-    exists[i] = p.pixel(int(blockIdx.x), (t + i * Tile::threads) / per_pixel, Tile::rows, n[i], y[i], x[i]);
+  for (int i = 0; i < Tile::row_chunks; ++i) exists[i] = p.pixel(int(blockIdx.x), (t + i * Tile::threads) / per_pixel, Tile::rows, n[i], y[i], x[i]);
   int pn = 0, py = 0, px = 0;
   const bool has_pixel = t < Tile::rows && p.pixel(int(blockIdx.x), t, Tile::rows, pn, py, px);
   depth_walk walk(p, Tile::depth, live_taps<Pass>(p, has_pixel, py, px));
@@ -171,7 +170,8 @@ __global__ void __launch_bounds__(Tile::threads) conv_fp32_kernel(conv_problem p
 
 /// Weight pass. Grid: output-channel blocks, taps x input-channel blocks, groups x splits.
 template <class Tile, bool Wide>
-__global__ void __launch_bounds__(Tile::threads) conv_fp32_weight_kernel(conv_geometry g, int splits, const float* x, const float* dy, float* partials) {
+__global__ void __launch_bounds__(Tile::threads)
+    conv_fp32_weight_kernel(conv_geometry g, int splits, const float* x, const float* dy, float* partials) {
   RSSEG_DYN_SHARED(float, shared);
   const int t = int(threadIdx.x), tx = t % (Tile::columns / Tile::per_column), ty = t / (Tile::columns / Tile::per_column);
   const int rows = g.out_c / g.groups, columns = g.in_c / g.groups, column_blocks = ceil_div(columns, Tile::columns);
@@ -250,7 +250,8 @@ inline bool conv_fp32_wide(const conv_geometry& g, conv_pass pass) {
   return g.in_c_per_group() % 4 == 0 && (pass == conv_pass::forward || g.out_c_per_group() % 4 == 0);
 }
 template <conv_pass Pass, class Tile>
-inline void conv_fp32_run(stream_t s, const conv_geometry& g, const float* source, const float* weights, float* target, const conv_epilogue<float>& e) {
+inline void conv_fp32_run(stream_t s, const conv_geometry& g, const float* source, const float* weights, float* target,
+                          const conv_epilogue<float>& e) {
   const conv_problem p(g, Pass, Tile::rows);
   auto kernel = conv_fp32_kernel<Pass, Tile, true>;
   if constexpr (Tile::per_column == 4)  // the large tile is kept to aligned channels: half as much code
@@ -261,7 +262,8 @@ inline void conv_fp32_run(stream_t s, const conv_geometry& g, const float* sourc
 }
 /// The tile: narrow for few columns, large where that still makes a block for each of a large device's processors, else medium.
 template <conv_pass Pass>
-inline void conv_fp32_choose(stream_t s, const conv_geometry& g, const float* source, const float* weights, float* target, const conv_epilogue<float>& e) {
+inline void conv_fp32_choose(stream_t s, const conv_geometry& g, const float* source, const float* weights, float* target,
+                             const conv_epilogue<float>& e) {
   const conv_problem p(g, Pass, fp32_large::rows);
   if (p.columns <= fp32_narrow::columns) return conv_fp32_run<Pass, fp32_narrow>(s, g, source, weights, target, e);
   if (std::int64_t(p.row_blocks()) * ceil_div(p.columns, fp32_large::columns) * g.groups >= 120 && p.columns > 64 && conv_fp32_wide(g, Pass))
@@ -300,11 +302,11 @@ inline void conv_fp32_weight_run(stream_t s, const conv_geometry& g, int splits,
     if (!conv_fp32_wide(g, conv_pass::weight)) kernel = conv_fp32_weight_kernel<Tile, false>;
   const dim3 grid(unsigned(ceil_div(g.out_c_per_group(), Tile::rows)),
                   unsigned(g.kernel_h * g.kernel_w * ceil_div(g.in_c_per_group(), Tile::columns)), unsigned(g.groups * splits));
-  kernel_launch({"conv_fp32 weight gradient", grid, Tile::threads, Tile::shared, s},
-                kernel, g, splits, x, dy, partials);
+  kernel_launch({"conv_fp32 weight gradient", grid, Tile::threads, Tile::shared, s}, kernel, g, splits, x, dy, partials);
 }
 /// dw (OHWI) from x and dy, or added to dw if accumulate. Deterministic: pieces of the pixels in a workspace, summed in order.
-inline void conv_weight_gradient(stream_t s, const conv_geometry& g, const float* x, const float* dy, float* dw, float* workspace, bool accumulate = false) {
+inline void conv_weight_gradient(stream_t s, const conv_geometry& g, const float* x, const float* dy, float* dw, float* workspace,
+                                 bool accumulate = false) {
   check_geometry("conv_weight_gradient", g);
   const int splits = conv_weight_splits(g);
   float* partials = splits == 1 && !accumulate ? dw : workspace;

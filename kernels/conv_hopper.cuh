@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Convolution for Hopper (sm_90a): operands arrive by TMA, the input through its im2col mode (a tap with any dilation is just the instruction's offset), and
-// warp-group instructions multiply from shared memory. One warp loads, two warp groups multiply 64 rows each; a ring of slices connects them with
-// two mbarriers per slice, so that loading never waits for arithmetic nor the reverse (the warp-specialised design of CUTLASS 3).
-// Forward, and the data gradient at stride 1 (which is a forward pass with mirrored weights); bf16 and fp16; taps in the padding are skipped.
-// Floors (H100): 3x3 64->64 at 512 x 512: 24 us; ASPP 3x3 2048->256 at 64 x 64, batch 8: 387 us per rate; a kernel of this kind reaches 70 to 95 % of cuDNN.
+// Convolution for Hopper (sm_90a): operands arrive by TMA, the input through its im2col mode (a tap with any dilation is just the instruction's
+// offset), and warp-group instructions multiply from shared memory. One warp loads, two warp groups multiply 64 rows each; a ring of slices connects
+// them with two mbarriers per slice, so that loading never waits for arithmetic nor the reverse (the warp-specialised design of CUTLASS 3). Forward,
+// and the data gradient at stride 1 (which is a forward pass with mirrored weights); bf16 and fp16; taps in the padding are skipped. Floors (H100):
+// 3x3 64->64 at 512 x 512: 24 us; ASPP 3x3 2048->256 at 64 x 64, batch 8: 387 us per rate; a kernel of this kind reaches 70 to 95 % of cuDNN.
 #pragma once
 #include "conv_problem.cuh"
 #include "hopper.cuh"
@@ -23,8 +23,8 @@ struct hopper_tile {
 /// Grid: row blocks (128 consecutive output pixels), column blocks. Groups: 1.
 template <class Tile>
 __global__ void __launch_bounds__(Tile::threads, 1)
-    conv_hopper_kernel(conv_problem p, const __grid_constant__ tensor_map input, const __grid_constant__ tensor_map weights, typename Tile::stored* target,
-                       conv_epilogue<typename Tile::stored> e) {
+    conv_hopper_kernel(conv_problem p, const __grid_constant__ tensor_map input, const __grid_constant__ tensor_map weights,
+                       typename Tile::stored* target, conv_epilogue<typename Tile::stored> e) {
   using T = typename Tile::stored;
   RSSEG_DYN_SHARED(char, shared);
   auto* full = reinterpret_cast<std::uint64_t*>(shared + Tile::stages * Tile::stage_bytes);
@@ -100,10 +100,11 @@ inline bool conv_hopper_supports(const conv_geometry& g) {
          g.stride_w <= 8 && (g.kernel_w - 1) * g.dilation_w <= 255 && (g.kernel_h - 1) * g.dilation_h <= 255;
 }
 template <class Tile>
-inline void conv_hopper_run(stream_t s, const conv_geometry& g, const typename Tile::stored* x, const typename Tile::stored* w, typename Tile::stored* y,
-                            const conv_epilogue<typename Tile::stored>& e) {
+inline void conv_hopper_run(stream_t s, const conv_geometry& g, const typename Tile::stored* x, const typename Tile::stored* w,
+                            typename Tile::stored* y, const conv_epilogue<typename Tile::stored>& e) {
   const conv_problem p(g, conv_pass::forward, Tile::rows);
-  const tensor_map input = make_map(im2col_view{x, g.n, g.in_h, g.in_w, g.in_c, g.out_h, g.out_w, g.stride_h, g.stride_w, -g.pad_top, -g.pad_left, Tile::rows});
+  const tensor_map input =
+      make_map(im2col_view{x, g.n, g.in_h, g.in_w, g.in_c, g.out_h, g.out_w, g.stride_h, g.stride_w, -g.pad_top, -g.pad_left, Tile::rows});
   const tensor_map weights = make_map(matrix_view{w, g.out_c, std::int64_t(p.taps) * g.in_c, Tile::columns});
   kernel_launch({"conv_hopper", dim3(unsigned(p.row_blocks()), unsigned(ceil_div(p.columns, Tile::columns))), Tile::threads, Tile::shared, s},
                 conv_hopper_kernel<Tile>, p, input, weights, y, e);
@@ -112,7 +113,8 @@ inline void conv_hopper_run(stream_t s, const conv_geometry& g, const typename T
 template <class T>
 inline void conv_hopper_forward(stream_t s, const conv_geometry& g, const T* x, const T* w, T* y, const conv_epilogue<T>& e = {}) {
   check_geometry("conv_hopper_forward", g);
-  if (!conv_hopper_supports(g)) throw usage_error("cuda: conv_hopper_forward: needs one group and input channels divisible by 8; use conv_mma_forward");
+  if (!conv_hopper_supports(g))
+    throw usage_error("cuda: conv_hopper_forward: needs one group and input channels divisible by 8; use conv_mma_forward");
   const std::int64_t rows = ceil_div(std::int64_t(g.n) * g.out_h * g.out_w, std::int64_t(128));
   if (g.out_c > 128 && rows * ceil_div(g.out_c, 256) >= 120) return conv_hopper_run<hopper_tile<T, 256>>(s, g, x, w, y, e);
   if (g.out_c > 64) return conv_hopper_run<hopper_tile<T, 128>>(s, g, x, w, y, e);
@@ -138,10 +140,13 @@ inline conv_geometry mirrored(const conv_geometry& g) {
 inline bool conv_hopper_supports_data(const conv_geometry& g) { return g.stride_h == 1 && g.stride_w == 1 && conv_hopper_supports(mirrored(g)); }
 /// dx from dy. mirrored_weights: g.weights() values of workspace.
 template <class T>
-inline void conv_hopper_data_gradient(stream_t s, const conv_geometry& g, const T* dy, const T* w, T* dx, T* mirrored_weights, const conv_epilogue<T>& e = {}) {
+inline void conv_hopper_data_gradient(stream_t s, const conv_geometry& g, const T* dy, const T* w, T* dx, T* mirrored_weights,
+                                      const conv_epilogue<T>& e = {}) {
   check_geometry("conv_hopper_data_gradient", g);
-  if (!conv_hopper_supports_data(g)) throw usage_error("cuda: conv_hopper_data_gradient: needs stride 1, one group and output channels divisible by 8; use conv_mma_data_gradient");
-  kernel_launch({"mirror_weights", grid_for(g.weights(), 256), 256, 0, s}, mirror_weights_kernel<T>, w, mirrored_weights, g.out_c, g.kernel_h * g.kernel_w, g.in_c);
+  if (!conv_hopper_supports_data(g))
+    throw usage_error("cuda: conv_hopper_data_gradient: needs stride 1, one group and output channels divisible by 8; use conv_mma_data_gradient");
+  kernel_launch({"mirror_weights", grid_for(g.weights(), 256), 256, 0, s}, mirror_weights_kernel<T>, w, mirrored_weights, g.out_c,
+                g.kernel_h * g.kernel_w, g.in_c);
   conv_hopper_forward<T>(s, mirrored(g), dy, mirrored_weights, dx, e);
 }
 

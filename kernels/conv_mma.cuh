@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Convolution on tensor cores of sm_80 and later (mma.sync): bf16, fp16 and tf32 operands, fp32 accumulation; forward, data gradient, weight gradient.
-// Implicit GEMM with slices of 64 bytes of channels, a ring of three slices filled by cp.async, one barrier per slice (the structure of CUTLASS'
-// multistage kernels), ldmatrix from rows padded by 16 bytes so that no two lanes share a bank.
-// Floors (H100): 3x3 64->64 at 512 x 512: 24 us bf16, 48 us tf32; ASPP 3x3 2048->256 at 64 x 64: 48 / 97 us per rate, less what tap skipping saves.
-// mma.sync alone reaches perhaps two thirds of Hopper's rate: see conv_hopper.cuh.
+// Convolution on tensor cores of sm_80 and later (mma.sync): bf16, fp16 and tf32 operands, fp32 accumulation; forward, data gradient, weight
+// gradient. Implicit GEMM with slices of 64 bytes of channels, a ring of three slices filled by cp.async, one barrier per slice (the structure of
+// CUTLASS' multistage kernels), ldmatrix from rows padded by 16 bytes so that no two lanes share a bank. Floors (H100): 3x3 64->64 at 512 x 512: 24
+// us bf16, 48 us tf32; ASPP 3x3 2048->256 at 64 x 64: 48 / 97 us per rate, less what tap skipping saves. mma.sync alone reaches perhaps two thirds of
+// Hopper's rate: see conv_hopper.cuh.
 #pragma once
 #include "conv_problem.cuh"
 #include "tensor_core.cuh"
@@ -151,8 +151,8 @@ __global__ void __launch_bounds__(Tile::threads)
       Left::place(t + i * Tile::threads, r, d);
       const int c = walk.channel + d;
       const int valid = exists[i] && p.source<Pass>(y[i], x[i], walk.tap, sy, sx) ? p.depth - c : 0;
-      stage_chunk<Aligned>(to + Left::offset(r, d), source + ((std::int64_t(n[i]) * p.source_h + sy) * p.source_w + sx) * p.source_c + group * p.depth + c,
-                           valid);
+      stage_chunk<Aligned>(to + Left::offset(r, d),
+                           source + ((std::int64_t(n[i]) * p.source_h + sy) * p.source_w + sx) * p.source_c + group * p.depth + c, valid);
     }
     RSSEG_UNROLL
     for (int i = 0; i < Right::per_thread; ++i) {
@@ -296,7 +296,8 @@ __global__ void __launch_bounds__(Tile::threads)
 
 template <class Tile, bool LeftInner, bool RightInner>
 inline constexpr std::size_t mma_shared =
-    Tile::stages * sizeof(typename Tile::stored) * std::size_t(mma_slice<Tile, Tile::rows, LeftInner>::size + mma_slice<Tile, Tile::columns, RightInner>::size);
+    Tile::stages *
+    sizeof(typename Tile::stored) * std::size_t(mma_slice<Tile, Tile::rows, LeftInner>::size + mma_slice<Tile, Tile::columns, RightInner>::size);
 
 template <class T>
 using mma_large = mma_tile<T, 128, 128, 64, 32>;
@@ -323,15 +324,17 @@ inline void conv_mma_run(stream_t s, const conv_geometry& g, const typename Tile
                 kernel, p, source, weights, target, e);
 }
 template <conv_pass Pass, class T>
-inline void conv_mma_choose(stream_t s, const conv_geometry& g, const typename mma_operand<T>::stored* source, const typename mma_operand<T>::stored* weights,
-                            typename mma_operand<T>::stored* target, const conv_epilogue<typename mma_operand<T>::stored>& e) {
+inline void conv_mma_choose(stream_t s, const conv_geometry& g, const typename mma_operand<T>::stored* source,
+                            const typename mma_operand<T>::stored* weights, typename mma_operand<T>::stored* target,
+                            const conv_epilogue<typename mma_operand<T>::stored>& e) {
   const conv_problem p(g, Pass, mma_large<T>::rows);
   const bool fills = std::int64_t(p.row_blocks()) * ceil_div(p.columns, mma_large<T>::columns) * g.groups >= 120;
   if (fills && p.columns > 64 && conv_mma_aligned<T>(g, Pass)) return conv_mma_run<Pass, mma_large<T>>(s, g, source, weights, target, e);
   conv_mma_run<Pass, mma_medium<T>>(s, g, source, weights, target, e);
 }
 
-/// y = epilogue(x * w) with operands of type T (bf16, f16; tf32: stored as float). Fast where channels per group are multiples of 8 (tf32: 4), else correct.
+/// y = epilogue(x * w) with operands of type T (bf16, f16; tf32: stored as float). Fast where channels per group are multiples of 8 (tf32: 4), else
+/// correct.
 template <class T>
 inline void conv_mma_forward(stream_t s, const conv_geometry& g, const typename mma_operand<T>::stored* x, const typename mma_operand<T>::stored* w,
                              typename mma_operand<T>::stored* y, const conv_epilogue<typename mma_operand<T>::stored>& e = {}) {
@@ -339,8 +342,9 @@ inline void conv_mma_forward(stream_t s, const conv_geometry& g, const typename 
   conv_mma_choose<conv_pass::forward, T>(s, g, x, w, y, e);
 }
 template <class T>
-inline void conv_mma_data_gradient(stream_t s, const conv_geometry& g, const typename mma_operand<T>::stored* dy, const typename mma_operand<T>::stored* w,
-                                   typename mma_operand<T>::stored* dx, const conv_epilogue<typename mma_operand<T>::stored>& e = {}) {
+inline void conv_mma_data_gradient(stream_t s, const conv_geometry& g, const typename mma_operand<T>::stored* dy,
+                                   const typename mma_operand<T>::stored* w, typename mma_operand<T>::stored* dx,
+                                   const conv_epilogue<typename mma_operand<T>::stored>& e = {}) {
   check_geometry("conv_mma_data_gradient", g);
   conv_mma_choose<conv_pass::data, T>(s, g, dy, w, dx, e);
 }
@@ -363,19 +367,19 @@ inline std::size_t conv_mma_weight_workspace(const conv_geometry& g) {
   return std::size_t(conv_mma_weight_splits<T>(g)) * std::size_t(g.weights());
 }
 template <class Tile>
-inline void conv_mma_weight_run(stream_t s, const conv_geometry& g, int splits, const typename Tile::stored* x, const typename Tile::stored* dy, float* partials) {
+inline void conv_mma_weight_run(stream_t s, const conv_geometry& g, int splits, const typename Tile::stored* x, const typename Tile::stored* dy,
+                                float* partials) {
   auto kernel = conv_mma_weight_kernel<Tile, true>;
   if constexpr (Tile::rows <= 64)
     if (!conv_mma_aligned<typename Tile::operand>(g, conv_pass::weight)) kernel = conv_mma_weight_kernel<Tile, false>;
   const dim3 grid(unsigned(ceil_div(g.out_c_per_group(), Tile::rows)),
                   unsigned(g.kernel_h * g.kernel_w * ceil_div(g.in_c_per_group(), Tile::columns)), unsigned(g.groups * splits));
-  kernel_launch({"conv_mma weight gradient", grid, Tile::threads, mma_shared<Tile, false, false>, s},
-                kernel, g, splits, x, dy, partials);
+  kernel_launch({"conv_mma weight gradient", grid, Tile::threads, mma_shared<Tile, false, false>, s}, kernel, g, splits, x, dy, partials);
 }
 /// dw in fp32 from x and dy of type T; deterministic.
 template <class T>
-inline void conv_mma_weight_gradient(stream_t s, const conv_geometry& g, const typename mma_operand<T>::stored* x, const typename mma_operand<T>::stored* dy,
-                                     float* dw, float* workspace, bool accumulate = false) {
+inline void conv_mma_weight_gradient(stream_t s, const conv_geometry& g, const typename mma_operand<T>::stored* x,
+                                     const typename mma_operand<T>::stored* dy, float* dw, float* workspace, bool accumulate = false) {
   check_geometry("conv_mma_weight_gradient", g);
   const int splits = conv_mma_weight_splits<T>(g);
   float* partials = splits == 1 && !accumulate ? dw : workspace;

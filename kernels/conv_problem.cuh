@@ -4,7 +4,8 @@
 //   data   : rows = input pixels,  columns = input channels,  depth = taps x output channels      (a transposed convolution is this pass)
 //   weight : rows = output channels, columns = taps x input channels, depth = pixels
 // Two ideas save work that only multiplies zeros:
-//   * forward, data: a tap that lies in the padding for every pixel of a tile is skipped (rate 18 on 64 x 64: a third of all products). With a stride,
+//   * forward, data: a tap that lies in the padding for every pixel of a tile is skipped (rate 18 on 64 x 64: a third of all products). With a
+//   stride,
 //     the data pass orders input pixels by their remainder modulo the stride, so that each tile meets only the taps that reach it.
 //   * weight: a tap's pixels form a rectangle, known in closed form; the depth runs over exactly that.
 #pragma once
@@ -30,8 +31,8 @@ inline namespace RSSEG_BACKEND_NS {
 
 /// Checks a geometry once, on the host. Throws usage_error.
 inline void check_geometry(const char* who, const conv_geometry& g) {
-  const bool positive = g.n > 0 && g.in_h > 0 && g.in_w > 0 && g.in_c > 0 && g.out_h > 0 && g.out_w > 0 && g.out_c > 0 && g.kernel_h > 0 && g.kernel_w > 0 &&
-                        g.stride_h > 0 && g.stride_w > 0 && g.dilation_h > 0 && g.dilation_w > 0 && g.groups > 0;
+  const bool positive = g.n > 0 && g.in_h > 0 && g.in_w > 0 && g.in_c > 0 && g.out_h > 0 && g.out_w > 0 && g.out_c > 0 && g.kernel_h > 0 &&
+                        g.kernel_w > 0 && g.stride_h > 0 && g.stride_w > 0 && g.dilation_h > 0 && g.dilation_w > 0 && g.groups > 0;
   if (!positive || g.in_c % g.groups != 0 || g.out_c % g.groups != 0)
     throw usage_error(std::string("cuda: ") + who + ": impossible convolution: extents must be positive and channels divisible by the groups, got " +
                       std::to_string(g.in_c) + " -> " + std::to_string(g.out_c) + " channels in " + std::to_string(g.groups) + " groups");

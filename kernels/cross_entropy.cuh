@@ -56,7 +56,8 @@ RSSEG_KERNEL void total_loss_kernel(const float* partial_loss, int count, cross_
 inline std::size_t cross_entropy_workspace() { return 3 * std::size_t(loss_blocks); }
 
 template <class Label>
-inline unsigned weigh_labels(stream_t s, const cross_entropy_target<Label>& t, std::int64_t pixels, int classes, float* workspace, cross_entropy_result* r) {
+inline unsigned weigh_labels(stream_t s, const cross_entropy_target<Label>& t, std::int64_t pixels, int classes, float* workspace,
+                             cross_entropy_result* r) {
   const unsigned blocks = unsigned(ceil_div(pixels, std::int64_t(256)) < loss_blocks ? ceil_div(pixels, std::int64_t(256)) : loss_blocks);
   int* bad = reinterpret_cast<int*>(workspace + loss_blocks);
   kernel_launch({"cross_entropy weights", blocks, 256, 128, s}, label_weight_kernel<Label>, t, pixels, classes, workspace, bad);
@@ -96,7 +97,8 @@ __global__ void cross_entropy_kernel(const T* logits, cross_entropy_target<Label
     }
     __syncthreads();
     if (gradient)
-      for (int i = int(threadIdx.x); i < here * classes; i += threads) gradient[first * classes + i] = from_float<T>(s[i / classes * row + i % classes]);
+      for (int i = int(threadIdx.x); i < here * classes; i += threads)
+        gradient[first * classes + i] = from_float<T>(s[i / classes * row + i % classes]);
     __syncthreads();
   }
   loss = block_sum(loss, scratch);
@@ -104,14 +106,14 @@ __global__ void cross_entropy_kernel(const T* logits, cross_entropy_target<Label
 }
 /// Loss into r, and unless null: gradient = scale * d loss / d logits, pixel_loss = weighted loss per pixel (for hard example mining).
 template <class T, class Label>
-inline void cross_entropy(stream_t s, const T* logits, const cross_entropy_target<Label>& t, T* gradient, float* pixel_loss, float scale, std::int64_t pixels,
-                          int classes, float* workspace, cross_entropy_result* r) {
+inline void cross_entropy(stream_t s, const T* logits, const cross_entropy_target<Label>& t, T* gradient, float* pixel_loss, float scale,
+                          std::int64_t pixels, int classes, float* workspace, cross_entropy_result* r) {
   weigh_labels(s, t, pixels, classes, workspace, r);
   const unsigned threads = classes <= 64 ? 128 : 32;
   const std::int64_t wanted = ceil_div(pixels, std::int64_t(threads));
   const unsigned blocks = unsigned(wanted < loss_blocks ? wanted : loss_blocks);
-  kernel_launch({"cross_entropy", blocks, threads, (threads * std::size_t(classes | 1) + 32) * sizeof(float), s}, cross_entropy_kernel<T, Label>, logits, t,
-                gradient, pixel_loss, scale, pixels, classes, static_cast<const cross_entropy_result*>(r), workspace);
+  kernel_launch({"cross_entropy", blocks, threads, (threads * std::size_t(classes | 1) + 32) * sizeof(float), s}, cross_entropy_kernel<T, Label>,
+                logits, t, gradient, pixel_loss, scale, pixels, classes, static_cast<const cross_entropy_result*>(r), workspace);
   kernel_launch({"cross_entropy loss", 1, 32, 0, s}, total_loss_kernel, workspace, int(blocks), r);
 }
 
@@ -161,7 +163,8 @@ inline void argmax(stream_t s, const T* logits, Label* y, std::int64_t pixels, i
 }
 /// counts[truth * classes + predicted] += 1. Integer atomics: the order does not matter.
 template <class Label>
-__global__ void confusion_kernel(const Label* truth, const Label* predicted, int ignore, unsigned long long* counts, std::int64_t pixels, int classes) {
+__global__ void confusion_kernel(const Label* truth, const Label* predicted, int ignore, unsigned long long* counts, std::int64_t pixels,
+                                 int classes) {
   RSSEG_DYN_SHARED(unsigned, s);
   for (int i = int(threadIdx.x); i < classes * classes; i += int(blockDim.x)) s[i] = 0;
   __syncthreads();
@@ -174,14 +177,16 @@ __global__ void confusion_kernel(const Label* truth, const Label* predicted, int
     if (s[i]) atomicAdd(&counts[i], static_cast<unsigned long long>(s[i]));
 }
 template <class Label>
-inline void confusion(stream_t s, const Label* truth, const Label* predicted, int ignore, unsigned long long* counts, std::int64_t pixels, int classes) {
-  kernel_launch({"confusion", grid_for(pixels, 1024), 256, std::size_t(classes) * std::size_t(classes) * 4, s}, confusion_kernel<Label>, truth, predicted,
-                ignore, counts, pixels, classes);
+inline void confusion(stream_t s, const Label* truth, const Label* predicted, int ignore, unsigned long long* counts, std::int64_t pixels,
+                      int classes) {
+  kernel_launch({"confusion", grid_for(pixels, 1024), 256, std::size_t(classes) * std::size_t(classes) * 4, s}, confusion_kernel<Label>, truth,
+                predicted, ignore, counts, pixels, classes);
 }
 
 // --- fused with bilinear upsampling
 // 1. Every full-resolution pixel: logarithm of the sum of exponentials (4 bytes instead of 4 * classes) and the loss.
-// 2. An interpolation cell is the set of pixels that read the same four coarse values. One thread per cell and class holds these four in registers and
+// 2. An interpolation cell is the set of pixels that read the same four coarse values. One thread per cell and class holds these four in registers
+// and
 //    runs through the cell's pixels; every exponential is taken once.
 // 3. A coarse value's gradient is the sum of its four cells' contributions.
 template <class T, class Label>
@@ -197,7 +202,9 @@ __global__ void upsampled_loss_kernel(resize_geometry g, axis_map ym, axis_map x
     const T* image = logits + std::int64_t(n) * g.in_h * g.in_w * g.c;
     const T *a = image + (std::int64_t(y0) * g.in_w + x0) * g.c, *b = image + (std::int64_t(y0) * g.in_w + x1) * g.c,
             *d = image + (std::int64_t(y1) * g.in_w + x0) * g.c, *e = image + (std::int64_t(y1) * g.in_w + x1) * g.c;
-    const auto z = [&](int c) { return (1 - fy) * ((1 - fx) * to_float(a[c]) + fx * to_float(b[c])) + fy * ((1 - fx) * to_float(d[c]) + fx * to_float(e[c])); };
+    const auto z = [&](int c) {
+      return (1 - fy) * ((1 - fx) * to_float(a[c]) + fx * to_float(b[c])) + fy * ((1 - fx) * to_float(d[c]) + fx * to_float(e[c]));
+    };
     float top = z(0), sum = 0;
     for (int c = 1; c < g.c; ++c) top = fmaxf(top, z(c));
     for (int c = 0; c < g.c; ++c) sum += expf(z(c) - top);
@@ -210,8 +217,8 @@ __global__ void upsampled_loss_kernel(resize_geometry g, axis_map ym, axis_map x
   if (threadIdx.x == 0) partial_loss[blockIdx.x] = loss;
 }
 template <class T, class Label>
-__global__ void upsampled_cells_kernel(resize_geometry g, axis_map ym, axis_map xm, const T* logits, cross_entropy_target<Label> t, const float* log_sums,
-                                       float scale, const cross_entropy_result* r, float* cells) {
+__global__ void upsampled_cells_kernel(resize_geometry g, axis_map ym, axis_map xm, const T* logits, cross_entropy_target<Label> t,
+                                       const float* log_sums, float scale, const cross_entropy_result* r, float* cells) {
   const float per_weight = r->weight > 0 ? scale / r->weight : 0.0f;
   const std::int64_t size = std::int64_t(g.n) * g.in_h * g.in_w * g.c;
   for (std::int64_t i = grid_start(); i < size; i += grid_stride()) {
@@ -265,18 +272,19 @@ inline std::size_t upsampled_cross_entropy_workspace(const resize_geometry& g) {
 }
 /// Cross entropy of bilinear(logits): logits and gradient (may be null) have the small extent, labels the large one.
 template <class T, class Label>
-inline void upsampled_cross_entropy(stream_t s, const resize_geometry& g, const T* logits, const cross_entropy_target<Label>& t, T* gradient, float scale,
-                                    float* workspace, cross_entropy_result* r) {
+inline void upsampled_cross_entropy(stream_t s, const resize_geometry& g, const T* logits, const cross_entropy_target<Label>& t, T* gradient,
+                                    float scale, float* workspace, cross_entropy_result* r) {
   const std::int64_t pixels = std::int64_t(g.n) * g.out_h * g.out_w;
   const axis_map ym(g.in_h, g.out_h, g.align_corners), xm(g.in_w, g.out_w, g.align_corners);
   float *log_sums = workspace + cross_entropy_workspace(), *cells = log_sums + pixels;
   const unsigned blocks = weigh_labels(s, t, pixels, g.c, workspace, r);
-  kernel_launch({"upsampled_cross_entropy loss", blocks, 256, 128, s}, upsampled_loss_kernel<T, Label>, g, ym, xm, logits, t, log_sums, pixels, workspace);
+  kernel_launch({"upsampled_cross_entropy loss", blocks, 256, 128, s}, upsampled_loss_kernel<T, Label>, g, ym, xm, logits, t, log_sums, pixels,
+                workspace);
   kernel_launch({"upsampled_cross_entropy total", 1, 32, 0, s}, total_loss_kernel, workspace, int(blocks), r);
   if (!gradient) return;
   const std::int64_t size = std::int64_t(g.n) * g.in_h * g.in_w * g.c;
-  kernel_launch({"upsampled_cross_entropy cells", grid_for(size, 128), 128, 0, s}, upsampled_cells_kernel<T, Label>, g, ym, xm, logits, t, log_sums, scale,
-                static_cast<const cross_entropy_result*>(r), cells);
+  kernel_launch({"upsampled_cross_entropy cells", grid_for(size, 128), 128, 0, s}, upsampled_cells_kernel<T, Label>, g, ym, xm, logits, t, log_sums,
+                scale, static_cast<const cross_entropy_result*>(r), cells);
   kernel_launch({"upsampled_cross_entropy gather", grid_for(size, 256), 256, 0, s}, upsampled_gather_kernel<T>, g, cells, gradient);
 }
 

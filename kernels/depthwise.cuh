@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Depthwise convolution (Howard et al., MobileNets, 2017), any kernel, stride and dilation, including the asymmetric 5x1 and 1x5 of ENet's kind, with
 // bias or folded batch normalisation, activation and residual in the same pass; data and weight gradient.
-// Bound by memory. A thread makes a strip of four neighbouring outputs for a pack of 16 bytes of channels; at stride and dilation 1 the strip's inputs are
-// read into registers once per kernel row; the block's weights sit in shared memory, [tap][channel].
-// Floors (H100): 3x3, 128 channels, 128 x 128, batch 8: 22 us bf16, 45 us fp32; 32 channels, 512 x 512: 90 / 179 us.
+// Bound by memory. A thread makes a strip of four neighbouring outputs for a pack of 16 bytes of channels; at stride and dilation 1 the strip's
+// inputs are read into registers once per kernel row; the block's weights sit in shared memory, [tap][channel]. Floors (H100): 3x3, 128 channels, 128
+// x 128, batch 8: 22 us bf16, 45 us fp32; 32 channels, 512 x 512: 90 / 179 us.
 #pragma once
 #include "conv_problem.cuh"
 #include "reduce.cuh"
@@ -16,8 +16,8 @@ constexpr int depthwise_strip = 4;
 /// KW: the kernel's width where the sliding window applies (stride 1, dilation 1), else 0. Mirrored: taps in reverse (data gradient at stride 1).
 /// Block: packs of channels x strips. Grid: strip blocks, channel blocks.
 template <conv_pass Pass, class T, int V, int KW>
-__global__ void depthwise_kernel(conv_problem p, divider by_strips, divider by_height, int strips, const T* source, const T* weights,
-                                 T* target, conv_epilogue<T> e) {
+__global__ void depthwise_kernel(conv_problem p, divider by_strips, divider by_height, int strips, const T* source, const T* weights, T* target,
+                                 conv_epilogue<T> e) {
   RSSEG_DYN_SHARED(float, w);  // [taps][blockDim.x * V]
   const int width = int(blockDim.x) * V, first = int(blockIdx.y) * width, channels = p.g.in_c;
   const int t = int(threadIdx.y * blockDim.x + threadIdx.x), threads = int(blockDim.x * blockDim.y);
@@ -139,7 +139,8 @@ struct depthwise_weight_sum {
     const float d = to_float(dy[pixel * g.in_c + c]);
     RSSEG_UNROLL
     for (int k = 0; k < K; ++k) {
-      const int iy = oy * g.stride_h - g.pad_top + (first + k) / g.kernel_w * g.dilation_h, ix = ox * g.stride_w - g.pad_left + (first + k) % g.kernel_w * g.dilation_w;
+      const int iy = oy * g.stride_h - g.pad_top + (first + k) / g.kernel_w * g.dilation_h,
+                ix = ox * g.stride_w - g.pad_left + (first + k) % g.kernel_w * g.dilation_w;
       if (iy >= 0 && iy < g.in_h && ix >= 0 && ix < g.in_w) s[k] += d * to_float(x[((std::int64_t(n) * g.in_h + iy) * g.in_w + ix) * g.in_c + c]);
     }
   }
@@ -158,14 +159,19 @@ struct store_depthwise_weights {
   }
 };
 template <class T, int K>
-inline void depthwise_weight_run(stream_t s, const conv_geometry& g, int first, const T* x, const T* dy, float* dw, float* workspace, bool accumulate) {
+inline void depthwise_weight_run(stream_t s, const conv_geometry& g, int first, const T* x, const T* dy, float* dw, float* workspace,
+                                 bool accumulate) {
   channel_sums<K>(s, "depthwise weight gradient", depthwise_weight_sum<T, K>{g, divider(g.out_w), divider(g.out_h), first, x, dy},
-                  store_depthwise_weights<K>{dw, g.kernel_h * g.kernel_w, first, accumulate}, std::int64_t(g.n) * g.out_h * g.out_w, g.in_c, workspace);
+                  store_depthwise_weights<K>{dw, g.kernel_h * g.kernel_w, first, accumulate}, std::int64_t(g.n) * g.out_h * g.out_w, g.in_c,
+                  workspace);
 }
-inline std::size_t depthwise_weight_workspace(const conv_geometry& g) { return channel_sums_workspace<9>(std::int64_t(g.n) * g.out_h * g.out_w, g.in_c); }
+inline std::size_t depthwise_weight_workspace(const conv_geometry& g) {
+  return channel_sums_workspace<9>(std::int64_t(g.n) * g.out_h * g.out_w, g.in_c);
+}
 /// dw in fp32; deterministic two-pass sums, nine taps (or five, or the rest one by one) in one read of dy.
 template <class T>
-inline void depthwise_weight_gradient(stream_t s, const conv_geometry& g, const T* x, const T* dy, float* dw, float* workspace, bool accumulate = false) {
+inline void depthwise_weight_gradient(stream_t s, const conv_geometry& g, const T* x, const T* dy, float* dw, float* workspace,
+                                      bool accumulate = false) {
   check_depthwise("depthwise_weight_gradient", g);
   const int taps = g.kernel_h * g.kernel_w;
   int first = 0;

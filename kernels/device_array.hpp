@@ -69,7 +69,8 @@ class device_array {
       if (i >= guard && i < guard + bytes()) continue;
       if (static_cast<unsigned char>(base()[i]) != emulation::poison_byte)
         throw emulation::kernel_fault(std::string("kernel ") + emulation::the_engine().kernel + ": wrote out of bounds, at byte " +
-                                      std::to_string(std::int64_t(i) - std::int64_t(guard)) + " of an array of " + std::to_string(bytes()) + " bytes");
+                                      std::to_string(std::int64_t(i) - std::int64_t(guard)) + " of an array of " + std::to_string(bytes()) +
+                                      " bytes");
     }
 #endif
   }
@@ -81,7 +82,9 @@ class device_array {
     std::free(base());
   }
 #else
-  void upload(const std::vector<T>& values) { check(cudaMemcpy(data_, values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice), "copy to the device"); }
+  void upload(const std::vector<T>& values) {
+    check(cudaMemcpy(data_, values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice), "copy to the device");
+  }
   std::vector<T> host(bool = false) const {
     std::vector<T> values(count_);
     check(cudaMemcpy(values.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost), "copy from the device");

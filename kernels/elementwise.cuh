@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Elementwise operators: activations, sums, products, scaling per channel, channel slices (concat, split, crop, pad) and dropout, forward and backward.
-// All are bound by memory: the floor is (bytes read + bytes written) / 3.0 TB/s on an H100, e.g. 64 x 512 x 512 x 8 in fp32, ReLU: 358 us.
+// Elementwise operators: activations, sums, products, scaling per channel, channel slices (concat, split, crop, pad) and dropout, forward and
+// backward. All are bound by memory: the floor is (bytes read + bytes written) / 3.0 TB/s on an H100, e.g. 64 x 512 x 512 x 8 in fp32, ReLU: 358 us.
 // Each thread moves packs of 16 bytes where the sizes allow. Values are computed in float whatever the storage type.
 #pragma once
 #include "common.cuh"
@@ -74,7 +74,8 @@ inline void activation_backward(stream_t s, activation kind, float slope, const 
 }
 /// y = activate(alpha a + beta b). In place (y == a) is fine: gradient accumulation is add(1, dx, 1, g, dx).
 template <class T>
-inline void add(stream_t s, float alpha, const T* a, float beta, const T* b, T* y, std::int64_t size, activation kind = activation::none, float slope = 0) {
+inline void add(stream_t s, float alpha, const T* a, float beta, const T* b, T* y, std::int64_t size, activation kind = activation::none,
+                float slope = 0) {
   map<T>(s, "add", sum_op{alpha, beta, kind, slope}, a, b, nullptr, y, size);
 }
 template <class T>
@@ -96,7 +97,8 @@ inline void convert(stream_t s, const A* x, B* y, std::int64_t size) {
   if (size > 0) kernel_launch({"convert", grid_for(size, elementwise_threads), elementwise_threads, 0, s}, convert_kernel<A, B>, x, y, size);
 }
 
-// --- per channel: y = activate(x * scale[c] + shift[c]), with scale and shift per image too where `per_image` (squeeze and excitation, attention gates)
+// --- per channel: y = activate(x * scale[c] + shift[c]), with scale and shift per image too where `per_image` (squeeze and excitation, attention
+// gates)
 template <class T>
 __global__ void scale_channels_kernel(const T* x, const float* scale, const float* shift, T* y, std::int64_t size, int channels, std::int64_t image,
                                       activation kind, float slope) {
@@ -110,8 +112,8 @@ template <class T>
 inline void scale_channels(stream_t s, const T* x, const float* scale, const float* shift, T* y, int images, std::int64_t pixels, int channels,
                            bool per_image, activation kind = activation::none, float slope = 0) {
   const std::int64_t size = images * pixels * channels;
-  kernel_launch({"scale_channels", grid_for(size, elementwise_threads), elementwise_threads, 0, s}, scale_channels_kernel<T>, x, scale, shift, y, size,
-                channels, per_image ? pixels * channels : 0, kind, slope);
+  kernel_launch({"scale_channels", grid_for(size, elementwise_threads), elementwise_threads, 0, s}, scale_channels_kernel<T>, x, scale, shift, y,
+                size, channels, per_image ? pixels * channels : 0, kind, slope);
 }
 
 /// PReLU with one slope per channel (or one in all: channels 1). Backward to x; the slope's gradient is a channel sum (reduce.cuh).
@@ -130,11 +132,11 @@ inline void prelu(stream_t s, const T* x, const float* slope, const T* dy, T* ou
 
 // --- windows: copies a box of pixels and channels between two NHWC arrays. Concat, split, crop, pad and their gradients are all this.
 struct window_copy {
-  int n = 1, h = 1, w = 1, c = 1;                                  ///< size of the box
-  int from_h = 1, from_w = 1, from_c = 1;                          ///< extent of the source ...
-  int from_y = 0, from_x = 0, from_channel = 0;                    ///< ... and where the box begins in it; what lies outside reads as 0
+  int n = 1, h = 1, w = 1, c = 1;                ///< size of the box
+  int from_h = 1, from_w = 1, from_c = 1;        ///< extent of the source ...
+  int from_y = 0, from_x = 0, from_channel = 0;  ///< ... and where the box begins in it; what lies outside reads as 0
   int to_h = 1, to_w = 1, to_c = 1, to_y = 0, to_x = 0, to_channel = 0;
-  bool accumulate = false;                                         ///< add to what is there
+  bool accumulate = false;  ///< add to what is there
 };
 template <class T, int V>
 __global__ void copy_window_kernel(window_copy p, divider by_c, divider by_w, divider by_h, const T* from, T* to, std::int64_t packs) {
@@ -162,7 +164,8 @@ inline void copy_window(stream_t s, const window_copy& p, const T* from, T* to) 
   const int step = wide ? V : 1;
   const std::int64_t packs = std::int64_t(p.n) * p.h * p.w * (p.c / step);
   if (packs == 0) return;
-  if (packs > 2147483647) throw memory_error("cuda: copy_window: " + std::to_string(packs) + " packs, at most 2147483647; use a smaller batch or tile");
+  if (packs > 2147483647)
+    throw memory_error("cuda: copy_window: " + std::to_string(packs) + " packs, at most 2147483647; use a smaller batch or tile");
   kernel_launch({"copy_window", grid_for(packs, elementwise_threads), elementwise_threads, 0, s},
                 wide ? copy_window_kernel<T, V> : copy_window_kernel<T, 1>, p, divider(p.c / step), divider(p.w), divider(p.h), from, to, packs);
 }
@@ -170,7 +173,8 @@ inline void copy_window(stream_t s, const window_copy& p, const T* from, T* to) 
 /// Dropout: element i is kept when word i % 4 of philox(seed, stream, i / 4) is at least rate; what is kept is scaled by 1 / (1 - rate).
 /// The backward pass is the same call on dy: no mask is stored. whole_channels: one draw per image and channel (Dropout2d).
 template <class T>
-__global__ void dropout_kernel(const T* x, T* y, std::int64_t size, float rate, std::uint64_t seed, std::uint64_t stream, int channels, std::int64_t image) {
+__global__ void dropout_kernel(const T* x, T* y, std::int64_t size, float rate, std::uint64_t seed, std::uint64_t stream, int channels,
+                               std::int64_t image) {
   const float scale = 1.0f / (1.0f - rate);
   for (std::int64_t i = grid_start(); i < (size + 3) / 4; i += grid_stride()) {
     philox_block words{};
@@ -182,7 +186,8 @@ __global__ void dropout_kernel(const T* x, T* y, std::int64_t size, float rate, 
       std::uint32_t word = words.v[k];
       if (image > 0) {
         const std::int64_t d = e / image * channels + e % channels;
-        word = philox(seed, stream, std::uint64_t(d >> 2)).v[d & 3];
+        const philox_block b = philox(seed, stream, std::uint64_t(d >> 2));
+        word = d & 2 ? (d & 1 ? b.v[3] : b.v[2]) : (d & 1 ? b.v[1] : b.v[0]);  // no indexing: words stay in registers
       }
       y[e] = from_float<T>(unit_float(word) < rate ? 0.0f : to_float(x[e]) * scale);
     }
@@ -192,8 +197,8 @@ template <class T>
 inline void dropout(stream_t s, const T* x, T* y, int images, std::int64_t pixels, int channels, float rate, std::uint64_t seed, std::uint64_t stream,
                     bool whole_channels = false) {
   const std::int64_t size = images * pixels * channels;
-  kernel_launch({"dropout", grid_for((size + 3) / 4, elementwise_threads), elementwise_threads, 0, s}, dropout_kernel<T>, x, y, size, rate, seed, stream,
-                channels, whole_channels ? pixels * channels : 0);
+  kernel_launch({"dropout", grid_for((size + 3) / 4, elementwise_threads), elementwise_threads, 0, s}, dropout_kernel<T>, x, y, size, rate, seed,
+                stream, channels, whole_channels ? pixels * channels : 0);
 }
 
 }  // namespace RSSEG_BACKEND_NS

@@ -32,7 +32,8 @@ RSSEG_KERNEL void guided_products_kernel(const float* guide, const float* p, flo
   for (std::int64_t i = grid_start(); i < pixels * c; i += grid_stride()) products[i] = guide[i / c] * (p ? p[i] : guide[i / c]);
 }
 /// In place: covariance -> a, mean of p -> b.
-RSSEG_KERNEL void guided_coefficients_kernel(const float* mean_guide, const float* mean_square, float* a, float* b, std::int64_t pixels, int c, float epsilon) {
+RSSEG_KERNEL void guided_coefficients_kernel(const float* mean_guide, const float* mean_square, float* a, float* b, std::int64_t pixels, int c,
+                                             float epsilon) {
   for (std::int64_t i = grid_start(); i < pixels * c; i += grid_stride()) {
     const float m = mean_guide[i / c], variance = mean_square[i / c] - m * m, mean_p = b[i];
     a[i] = (a[i] - m * mean_p) / (variance + epsilon);
@@ -42,9 +43,12 @@ RSSEG_KERNEL void guided_coefficients_kernel(const float* mean_guide, const floa
 RSSEG_KERNEL void guided_apply_kernel(const float* guide, const float* a, const float* b, float* y, std::int64_t pixels, int c) {
   for (std::int64_t i = grid_start(); i < pixels * c; i += grid_stride()) y[i] = a[i] * guide[i / c] + b[i];
 }
-inline std::size_t guided_filter_workspace(int n, int h, int w, int c) { return std::size_t(n) * std::size_t(h) * std::size_t(w) * (3 * std::size_t(c) + 2); }
+inline std::size_t guided_filter_workspace(int n, int h, int w, int c) {
+  return std::size_t(n) * std::size_t(h) * std::size_t(w) * (3 * std::size_t(c) + 2);
+}
 /// Filters each of c maps p with a one-channel guide. y may be p.
-inline void guided_filter(stream_t s, const float* guide, const float* p, float* y, int n, int h, int w, int c, int radius, float epsilon, float* workspace) {
+inline void guided_filter(stream_t s, const float* guide, const float* p, float* y, int n, int h, int w, int c, int radius, float epsilon,
+                          float* workspace) {
   const std::int64_t pixels = std::int64_t(n) * h * w;
   float *a = workspace, *b = a + pixels * c, *between = b + pixels * c, *mean_guide = between + pixels * c, *mean_square = mean_guide + pixels;
   const unsigned blocks = grid_for(pixels * c, 256);
@@ -58,7 +62,8 @@ inline void guided_filter(stream_t s, const float* guide, const float* p, float*
                 static_cast<const float*>(mean_square), a, b, pixels, c, epsilon);
   box_mean(s, a, between, a, n, h, w, c, radius);
   box_mean(s, b, between, b, n, h, w, c, radius);
-  kernel_launch({"guided apply", blocks, 256, 0, s}, guided_apply_kernel, guide, static_cast<const float*>(a), static_cast<const float*>(b), y, pixels, c);
+  kernel_launch({"guided apply", blocks, 256, 0, s}, guided_apply_kernel, guide, static_cast<const float*>(a), static_cast<const float*>(b), y,
+                pixels, c);
 }
 
 }  // namespace RSSEG_BACKEND_NS

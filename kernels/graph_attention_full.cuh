@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Graph attention (Velickovic et al., ICLR 2018) on a fully connected graph, exactly, without any N x N work in memory or exponentials per pair.
-// The score LeakyReLU(s_i + t_j) is a sum on either side of zero, so its exponential is a product there: e^s e^t or e^{a s} e^{a t}. With the columns ordered
-// by t, row i takes the first form from some position k on and the second before it: out_i is a suffix sum plus a prefix sum, each scaled by a number of the
-// row. All weights are positive, so nothing cancels. (Derived for rsseg; relative error 9e-7 in fp32 at N = 2048.)
-// Order by counting smaller keys (N^2 comparisons in registers, no traffic: cheaper than sorting up to tens of thousands), then O(N log N + N C).
-// Floor (H100, N = 4096, C = 256): reading and writing 16 MB of sums, under 10 us; the tiled form of attention.cuh needs 128 us in fp32.
+// The score LeakyReLU(s_i + t_j) is a sum on either side of zero, so its exponential is a product there: e^s e^t or e^{a s} e^{a t}. With the columns
+// ordered by t, row i takes the first form from some position k on and the second before it: out_i is a suffix sum plus a prefix sum, each scaled by
+// a number of the row. All weights are positive, so nothing cancels. (Derived for rsseg; relative error 9e-7 in fp32 at N = 2048.) Order by counting
+// smaller keys (N^2 comparisons in registers, no traffic: cheaper than sorting up to tens of thousands), then O(N log N + N C). Floor (H100, N =
+// 4096, C = 256): reading and writing 16 MB of sums, under 10 us; the tiled form of attention.cuh needs 128 us in fp32.
 #pragma once
 #include "attention.cuh"
 
@@ -19,8 +19,8 @@ inline std::size_t full_graph_workspace(const attention_geometry& g) {
   return std::size_t(g.batch) * (2 * n + 2 * (n + 1) * c + 2 * chunks * c);
 }
 struct full_graph_space {
-  float* ordered;  // [batch][n]
-  int* from;       // [batch][n]: column at each rank
+  float* ordered;          // [batch][n]
+  int* from;               // [batch][n]: column at each rank
   float *prefix, *suffix;  // [batch][n + 1][c + 1]
   float *low, *high;       // [batch][chunks][c + 1]
   full_graph_space(float* workspace, const attention_geometry& g) {
@@ -48,8 +48,8 @@ RSSEG_KERNEL void full_graph_order_kernel(attention_geometry g, const float* t, 
   w.ordered[std::int64_t(blockIdx.z) * g.columns + rank] = key, w.from[std::int64_t(blockIdx.z) * g.columns + rank] = j;
 }
 /// What the column at `rank` adds to the sums: its value (1 for the last channel) times e^{t - T} and e^{slope (t - T)}, T the largest t.
-__device__ __forceinline__ void full_graph_terms(const attention_geometry& g, const full_graph_space& w, const float* values, int entry, int rank, int c,
-                                                 float& high, float& low) {
+__device__ __forceinline__ void full_graph_terms(const attention_geometry& g, const full_graph_space& w, const float* values, int entry, int rank,
+                                                 int c, float& high, float& low) {
   const float* ordered = w.ordered + std::int64_t(entry) * g.columns;
   const float below = ordered[rank] - ordered[g.columns - 1];
   const float v = c < g.channels ? values[(std::int64_t(entry) * g.columns + w.from[std::int64_t(entry) * g.columns + rank]) * g.channels + c] : 1.0f;
@@ -70,7 +70,8 @@ RSSEG_KERNEL void full_graph_chunks_kernel(attention_geometry g, const float* va
 }
 /// prefix[r] = sum of low terms before r, suffix[r] = sum of high terms from r on. Same grid.
 RSSEG_KERNEL void full_graph_scan_kernel(attention_geometry g, const float* values, full_graph_space w) {
-  const int c = int(blockIdx.y * blockDim.x + threadIdx.x), first = int(blockIdx.x) * full_graph_chunk, chunks = int(gridDim.x), entry = int(blockIdx.z);
+  const int c = int(blockIdx.y * blockDim.x + threadIdx.x), first = int(blockIdx.x) * full_graph_chunk, chunks = int(gridDim.x),
+            entry = int(blockIdx.z);
   if (c > g.channels) return;
   const int last = imin(first + full_graph_chunk, g.columns), width = g.channels + 1;
   float before = 0, after = 0;
@@ -116,14 +117,16 @@ RSSEG_KERNEL void full_graph_rows_kernel(attention_geometry g, const float* s, f
   }
 }
 /// Equals attention_forward with an additive_score without mask, log_sum included (so that its backward pass can follow).
-inline void full_graph_attention(stream_t stream, const attention_geometry& g, const float* s, const float* t, const float* values, float* out, float* log_sum,
-                                 float* workspace) {
+inline void full_graph_attention(stream_t stream, const attention_geometry& g, const float* s, const float* t, const float* values, float* out,
+                                 float* log_sum, float* workspace) {
   const full_graph_space w(workspace, g);
   const dim3 scan(unsigned(ceil_div(g.columns, full_graph_chunk)), unsigned(ceil_div(g.channels + 1, 64)), unsigned(g.batch));
-  kernel_launch({"full graph order", dim3(unsigned(ceil_div(g.columns, 256)), 1, unsigned(g.batch)), 256, 1024, stream}, full_graph_order_kernel, g, t, w);
+  kernel_launch({"full graph order", dim3(unsigned(ceil_div(g.columns, 256)), 1, unsigned(g.batch)), 256, 1024, stream}, full_graph_order_kernel, g,
+                t, w);
   kernel_launch({"full graph chunks", scan, 64, 0, stream}, full_graph_chunks_kernel, g, values, w);
   kernel_launch({"full graph scan", scan, 64, 0, stream}, full_graph_scan_kernel, g, values, w);
-  kernel_launch({"full graph rows", grid_for(std::int64_t(g.batch) * g.rows * g.channels, 256), 256, 0, stream}, full_graph_rows_kernel, g, s, w, out, log_sum);
+  kernel_launch({"full graph rows", grid_for(std::int64_t(g.batch) * g.rows * g.channels, 256), 256, 0, stream}, full_graph_rows_kernel, g, s, w, out,
+                log_sum);
 }
 
 }  // namespace RSSEG_BACKEND_NS

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What sm_90a adds: mbarriers, tensor-memory-accelerator loads (plain boxes and im2col), and warp-group matrix products (wgmma) that read both operands
-// from shared memory. Two bodies each: PTX, and a model at the level of tiles:
+// What sm_90a adds: mbarriers, tensor-memory-accelerator loads (plain boxes and im2col), and warp-group matrix products (wgmma) that read both
+// operands from shared memory. Two bodies each: PTX, and a model at the level of tiles:
 //   * a TMA load poisons its destination when issued; the data lands when somebody waits for its mbarrier's phase: a missing wait shows as NaN
 //   * wgmma runs when it is waited for, with what shared memory holds then; until then the accumulator is poisoned, so that using it early shows, and
 //     so does giving a buffer back to the producer too soon
@@ -49,12 +49,14 @@ inline Function driver_function(const char* name) {
   void* f = nullptr;
   cudaDriverEntryPointQueryResult found{};
   check(cudaGetDriverEntryPointByVersion(name, &f, 12000, cudaEnableDefault, &found), name);
-  if (found != cudaDriverEntryPointSuccess || f == nullptr) throw error(std::string("cuda: the driver has no ") + name + "; update it to 525 or later");
+  if (found != cudaDriverEntryPointSuccess || f == nullptr)
+    throw error(std::string("cuda: the driver has no ") + name + "; update it to 525 or later");
   return reinterpret_cast<Function>(f);
 }
 inline tensor_map make_map(const im2col_view& v) {
-  using encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*, const int*, const int*, cuuint32_t,
-                              cuuint32_t, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+  using encode =
+      CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*, const int*, const int*, cuuint32_t,
+                   cuuint32_t, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
   static const auto f = driver_function<encode>("cuTensorMapEncodeIm2col");
   const cuuint64_t extent[4] = {cuuint64_t(v.c), cuuint64_t(v.w), cuuint64_t(v.h), cuuint64_t(v.n)};
   const cuuint64_t strides[3] = {2ull * v.c, 2ull * v.c * v.w, 2ull * v.c * v.w * v.h};
@@ -62,14 +64,15 @@ inline tensor_map make_map(const im2col_view& v) {
   const int upper[2] = {v.corner_w + (v.out_w - 1) * v.stride_w - (v.w - 1), v.corner_h + (v.out_h - 1) * v.stride_h - (v.h - 1)};
   const cuuint32_t steps[4] = {1, cuuint32_t(v.stride_w), cuuint32_t(v.stride_h), 1};
   tensor_map m{};
-  const CUresult r = f(&m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void*>(v.data), extent, strides, lower, upper, 64, cuuint32_t(v.pixels), steps,
-                       CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult r =
+      f(&m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void*>(v.data), extent, strides, lower, upper, 64, cuuint32_t(v.pixels), steps,
+        CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (r != CUDA_SUCCESS) throw error("cuda: cuTensorMapEncodeIm2col refused the convolution's input (error " + std::to_string(int(r)) + ")");
   return m;
 }
 inline tensor_map make_map(const matrix_view& v) {
-  using encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*, const cuuint32_t*, const cuuint32_t*,
-                              CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+  using encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*, const cuuint32_t*,
+                              const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
   static const auto f = driver_function<encode>("cuTensorMapEncodeTiled");
   const cuuint64_t extent[2] = {cuuint64_t(v.columns), cuuint64_t(v.rows)}, strides[1] = {2ull * cuuint64_t(v.columns)};
   const cuuint32_t box[2] = {64, cuuint32_t(v.box_rows)}, steps[2] = {1, 1};
@@ -97,20 +100,21 @@ __device__ __forceinline__ void mbarrier_arrive(std::uint64_t* b) {
 }
 /// Waits until the phase of this parity has completed; the first phase has parity 0, the one "before" it parity 1.
 __device__ __forceinline__ void mbarrier_wait(std::uint64_t* b, unsigned parity) {
-  RSSEG_SM90A(asm volatile("{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}\n" ::"r"(
-                               shared_address(b)),
-                           "r"(parity)
-                           : "memory"));
+  RSSEG_SM90A(asm volatile(
+      "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}\n" ::"r"(shared_address(b)),
+      "r"(parity)
+      : "memory"));
 }
 /// Loads a box of a matrix: columns from x, rows from y. By one thread.
 __device__ __forceinline__ void tma_load(void* to, const tensor_map* map, int x, int y, std::uint64_t* b) {
-  RSSEG_SM90A(asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];\n" ::"r"(
-                               shared_address(to)),
-                           "l"(map), "r"(x), "r"(y), "r"(shared_address(b))
-                           : "memory"));
+  RSSEG_SM90A(asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];\n" ::"r"(shared_address(to)), "l"(map),
+      "r"(x), "r"(y), "r"(shared_address(b))
+      : "memory"));
 }
 /// Loads 64 channels from `c` of consecutive output pixels from (n, oy, ox), displaced by a tap's offset.
-__device__ __forceinline__ void tma_load_im2col(void* to, const tensor_map* map, int c, int x, int y, int n, int offset_x, int offset_y, std::uint64_t* b) {
+__device__ __forceinline__ void tma_load_im2col(void* to, const tensor_map* map, int c, int x, int y, int n, int offset_x, int offset_y,
+                                                std::uint64_t* b) {
   RSSEG_SM90A(asm volatile(
       "cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], [%6], {%7, %8};\n" ::"r"(
           shared_address(to)),
@@ -120,7 +124,8 @@ __device__ __forceinline__ void tma_load_im2col(void* to, const tensor_map* map,
 using matrix_descriptor = std::uint64_t;
 /// Of a tile of 128-byte rows with 128-byte swizzle, beginning at 16-deep step `step`: address / 16, stride of eight rows 1024 / 16, swizzle mode 1.
 __device__ __forceinline__ matrix_descriptor describe_tile(const void* tile, int step) {
-  return (std::uint64_t(shared_address(tile) + unsigned(step) * 32u) >> 4 & 0x3FFFu) | std::uint64_t(1) << 16 | std::uint64_t(64) << 32 | std::uint64_t(1) << 62;
+  return (std::uint64_t(shared_address(tile) + unsigned(step) * 32u) >> 4 & 0x3FFFu) | std::uint64_t(1) << 16 | std::uint64_t(64) << 32 |
+         std::uint64_t(1) << 62;
 }
 __device__ __forceinline__ void wgmma_fence() { RSSEG_SM90A(asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory")); }
 __device__ __forceinline__ void wgmma_commit() { RSSEG_SM90A(asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory")); }

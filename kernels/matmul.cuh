@@ -7,11 +7,12 @@
 
 namespace rsseg::cuda {
 
-/// c = alpha * op(a) * op(b) + beta * c, for each of `batch` matrices. Row-major; a transposed operand is stored as (depth, rows) or (columns, depth).
+/// c = alpha * op(a) * op(b) + beta * c, for each of `batch` matrices. Row-major; a transposed operand is stored as (depth, rows) or (columns,
+/// depth).
 struct matmul_shape {
   int rows = 1, columns = 1, depth = 1, batch = 1;
   bool transpose_a = false, transpose_b = false;
-  int stride_a = 0, stride_b = 0, stride_c = 0;  ///< between stored rows; 0: packed
+  int stride_a = 0, stride_b = 0, stride_c = 0;        ///< between stored rows; 0: packed
   std::int64_t batch_a = 0, batch_b = 0, batch_c = 0;  ///< between batch entries
   float alpha = 1, beta = 0;
 };
@@ -34,7 +35,8 @@ RSSEG_KERNEL void __launch_bounds__(256) matmul_kernel(matmul_shape p, const flo
     for (int i = t; i < tile * slice; i += 256) {
       const int k = p.transpose_b ? i % slice : i / tile, j = p.transpose_b ? i / slice : i % tile;
       const bool in = k0 + k < p.depth && column0 + j < p.columns;
-      sb[k * stride + j] = in ? b[p.transpose_b ? std::int64_t(column0 + j) * p.stride_b + k0 + k : std::int64_t(k0 + k) * p.stride_b + column0 + j] : 0.0f;
+      sb[k * stride + j] =
+          in ? b[p.transpose_b ? std::int64_t(column0 + j) * p.stride_b + k0 + k : std::int64_t(k0 + k) * p.stride_b + column0 + j] : 0.0f;
     }
     __syncthreads();
     RSSEG_UNROLL
@@ -62,14 +64,17 @@ inline void matmul(stream_t s, matmul_shape p, const float* a, const float* b, f
   if (p.stride_a == 0) p.stride_a = p.transpose_a ? p.rows : p.depth;
   if (p.stride_b == 0) p.stride_b = p.transpose_b ? p.depth : p.columns;
   if (p.stride_c == 0) p.stride_c = p.columns;
-  kernel_launch({"matmul", dim3(unsigned(ceil_div(p.rows, 64)), unsigned(ceil_div(p.columns, 64)), unsigned(p.batch)), 256, 2 * 16 * 68 * sizeof(float), s},
-                matmul_kernel, p, a, b, c);
+  kernel_launch(
+      {"matmul", dim3(unsigned(ceil_div(p.rows, 64)), unsigned(ceil_div(p.columns, 64)), unsigned(p.batch)), 256, 2 * 16 * 68 * sizeof(float), s},
+      matmul_kernel, p, a, b, c);
 }
 /// Linear attention with features q (n, rows, d), k (n, columns, d) already made positive or normalised: out = q (k^T v). context: n x d x channels.
-inline void linear_attention(stream_t s, int n, int rows, int columns, int d, int channels, const float* q, const float* k, const float* v, float* context,
-                             float* out) {
-  matmul(s, {d, channels, columns, n, true, false, 0, 0, 0, std::int64_t(columns) * d, std::int64_t(columns) * channels, std::int64_t(d) * channels}, k, v, context);
-  matmul(s, {rows, channels, d, n, false, false, 0, 0, 0, std::int64_t(rows) * d, std::int64_t(d) * channels, std::int64_t(rows) * channels}, q, context, out);
+inline void linear_attention(stream_t s, int n, int rows, int columns, int d, int channels, const float* q, const float* k, const float* v,
+                             float* context, float* out) {
+  matmul(s, {d, channels, columns, n, true, false, 0, 0, 0, std::int64_t(columns) * d, std::int64_t(columns) * channels, std::int64_t(d) * channels},
+         k, v, context);
+  matmul(s, {rows, channels, d, n, false, false, 0, 0, 0, std::int64_t(rows) * d, std::int64_t(d) * channels, std::int64_t(rows) * channels}, q,
+         context, out);
 }
 
 }  // namespace RSSEG_BACKEND_NS

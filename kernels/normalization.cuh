@@ -11,8 +11,8 @@ inline namespace RSSEG_BACKEND_NS {
 
 /// Per-channel state of a batch normalisation; null pointers are allowed where said.
 struct batch_norm_state {
-  const float *gamma = nullptr, *beta = nullptr;  ///< null: 1 and 0
-  float *mean = nullptr, *inverse_deviation = nullptr;  ///< of the batch: written by the forward pass, read by the backward pass
+  const float *gamma = nullptr, *beta = nullptr;               ///< null: 1 and 0
+  float *mean = nullptr, *inverse_deviation = nullptr;         ///< of the batch: written by the forward pass, read by the backward pass
   float *running_mean = nullptr, *running_variance = nullptr;  ///< null: not tracked
   float momentum = 0.1f, epsilon = 1e-5f;
 };
@@ -70,23 +70,27 @@ __global__ void normalize_kernel(const T* x, const T* residual, T* y, const floa
 }
 template <class T>
 inline void normalize(stream_t s, const char* name, const T* x, const T* residual, T* y, const float* mean, const float* inverse, const float* gamma,
-                      const float* beta, std::int64_t size, int channels, int per_group, std::int64_t image, int stride, activation kind, float slope) {
+                      const float* beta, std::int64_t size, int channels, int per_group, std::int64_t image, int stride, activation kind,
+                      float slope) {
   constexpr int V = full_pack<T>;
   const bool wide = channels % V == 0;
   const int step = wide ? V : 1;
-  kernel_launch({name, grid_for(size / step, 256), 256, 0, s}, wide ? normalize_kernel<T, V> : normalize_kernel<T, 1>, x, residual, y, mean, inverse, gamma,
-                beta, size / step, channels, per_group, image / step, stride, kind, slope);
+  kernel_launch({name, grid_for(size / step, 256), 256, 0, s}, wide ? normalize_kernel<T, V> : normalize_kernel<T, 1>, x, residual, y, mean, inverse,
+                gamma, beta, size / step, channels, per_group, image / step, stride, kind, slope);
 }
 
 /// Floats of workspace of the training passes.
-inline std::size_t batch_norm_workspace(std::int64_t pixels, int channels) { return channel_sums_workspace<2>(pixels, channels) + 2 * std::size_t(channels); }
+inline std::size_t batch_norm_workspace(std::int64_t pixels, int channels) {
+  return channel_sums_workspace<2>(pixels, channels) + 2 * std::size_t(channels);
+}
 
 /// Training: batch statistics into b.mean and b.inverse_deviation, running statistics updated, then y. residual may be null.
 template <class T>
-inline void batch_norm_train(stream_t s, const batch_norm_state& b, const T* x, const T* residual, T* y, std::int64_t pixels, int channels, activation kind,
-                             float* workspace, float slope = 0) {
+inline void batch_norm_train(stream_t s, const batch_norm_state& b, const T* x, const T* residual, T* y, std::int64_t pixels, int channels,
+                             activation kind, float* workspace, float slope = 0) {
   channel_sums<2>(s, "batch_norm statistics", shifted_moments<T>{x, channels}, finish_moments<T>{x, b, double(pixels)}, pixels, channels, workspace);
-  normalize<T>(s, "batch_norm_train", x, residual, y, b.mean, b.inverse_deviation, b.gamma, b.beta, pixels * channels, channels, 1, 0, 0, kind, slope);
+  normalize<T>(s, "batch_norm_train", x, residual, y, b.mean, b.inverse_deviation, b.gamma, b.beta, pixels * channels, channels, 1, 0, 0, kind,
+               slope);
 }
 
 /// scale and shift such that y = x * scale + shift is the inference pass; also what folding into a convolution's epilogue takes.
@@ -139,19 +143,20 @@ __global__ void batch_norm_backward_kernel(const T* x, const T* y, const T* dy, 
 }
 /// Backward of batch_norm_train. y: its output, null when kind is none; dresidual, dgamma, dbeta may be null. dx may be dy.
 template <class T>
-inline void batch_norm_backward(stream_t s, const batch_norm_state& b, const T* x, const T* y, const T* dy, T* dx, T* dresidual, float* dgamma, float* dbeta,
-                                std::int64_t pixels, int channels, activation kind, float* workspace, float slope = 0) {
+inline void batch_norm_backward(stream_t s, const batch_norm_state& b, const T* x, const T* y, const T* dy, T* dx, T* dresidual, float* dgamma,
+                                float* dbeta, std::int64_t pixels, int channels, activation kind, float* workspace, float slope = 0) {
   float* means = workspace + channel_sums_workspace<2>(pixels, channels);
   const T* kept = kind == activation::none ? nullptr : y;
   channel_sums<2>(s, "batch_norm_backward sums", backward_sums<T>{x, kept, dy, b.mean, b.inverse_deviation, channels, kind, slope},
                   store_backward_sums{dgamma, dbeta, means, channels, double(pixels)}, pixels, channels, workspace);
-  kernel_launch({"batch_norm_backward", grid_for(pixels * channels, 256), 256, 0, s}, batch_norm_backward_kernel<T>, x, kept, dy, dx, dresidual, b, means,
-                pixels * channels, channels, kind, slope);
+  kernel_launch({"batch_norm_backward", grid_for(pixels * channels, 256), 256, 0, s}, batch_norm_backward_kernel<T>, x, kept, dy, dx, dresidual, b,
+                means, pixels * channels, channels, kind, slope);
 }
 
 // --- group normalisation: statistics per image and group of channels. One block per (group, image).
 template <class T>
-__global__ void group_norm_statistics_kernel(const T* x, float* mean, float* inverse, std::int64_t pixels, int channels, int per_group, float epsilon) {
+__global__ void group_norm_statistics_kernel(const T* x, float* mean, float* inverse, std::int64_t pixels, int channels, int per_group,
+                                             float epsilon) {
   RSSEG_DYN_SHARED(float, scratch);
   const T* first = x + std::int64_t(blockIdx.y) * pixels * channels + std::int64_t(blockIdx.x) * per_group;
   const std::int64_t count = pixels * per_group;
@@ -170,13 +175,13 @@ __global__ void group_norm_statistics_kernel(const T* x, float* mean, float* inv
 }
 /// mean and inverse: [images][groups], kept for the backward pass.
 template <class T>
-inline void group_norm(stream_t s, const T* x, T* y, const float* gamma, const float* beta, float* mean, float* inverse, int images, std::int64_t pixels,
-                       int channels, int groups, float epsilon, activation kind = activation::none, float slope = 0) {
+inline void group_norm(stream_t s, const T* x, T* y, const float* gamma, const float* beta, float* mean, float* inverse, int images,
+                       std::int64_t pixels, int channels, int groups, float epsilon, activation kind = activation::none, float slope = 0) {
   const int per_group = channels / groups;
-  kernel_launch({"group_norm statistics", dim3(unsigned(groups), unsigned(images)), 256, 128, s}, group_norm_statistics_kernel<T>, x, mean, inverse, pixels,
-                channels, per_group, epsilon);
-  normalize<T>(s, "group_norm", x, nullptr, y, mean, inverse, gamma, beta, images * pixels * channels, channels, per_group, pixels * channels, groups, kind,
-               slope);
+  kernel_launch({"group_norm statistics", dim3(unsigned(groups), unsigned(images)), 256, 128, s}, group_norm_statistics_kernel<T>, x, mean, inverse,
+                pixels, channels, per_group, epsilon);
+  normalize<T>(s, "group_norm", x, nullptr, y, mean, inverse, gamma, beta, images * pixels * channels, channels, per_group, pixels * channels, groups,
+               kind, slope);
 }
 template <class T>
 struct group_backward_sums {  // per image and channel: sum of dy and of dy * xhat
@@ -198,8 +203,8 @@ struct store_pairs {
   }
 };
 /// Parameter gradients, and per image and group the two means that dx needs.
-RSSEG_KERNEL void group_norm_combine_kernel(const float* pairs, const float* gamma, float* dgamma, float* dbeta, float* means, int images, int channels,
-                                            int per_group, float count) {
+RSSEG_KERNEL void group_norm_combine_kernel(const float* pairs, const float* gamma, float* dgamma, float* dbeta, float* means, int images,
+                                            int channels, int per_group, float count) {
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x), groups = channels / per_group;
   if (i < channels && (dgamma || dbeta)) {
     float a = 0, b = 0;
@@ -218,8 +223,8 @@ RSSEG_KERNEL void group_norm_combine_kernel(const float* pairs, const float* gam
   }
 }
 template <class T>
-__global__ void group_norm_backward_kernel(const T* x, const T* dy, T* dx, const float* gamma, const float* mean, const float* inverse, const float* means,
-                                           std::int64_t size, std::int64_t image, int channels, int per_group) {
+__global__ void group_norm_backward_kernel(const T* x, const T* dy, T* dx, const float* gamma, const float* mean, const float* inverse,
+                                           const float* means, std::int64_t size, std::int64_t image, int channels, int per_group) {
   for (std::int64_t i = grid_start(); i < size; i += grid_stride()) {
     const int c = int(i % channels);
     const std::int64_t g = i / image * (channels / per_group) + c / per_group;
@@ -232,17 +237,17 @@ inline std::size_t group_norm_workspace(int images, std::int64_t pixels, int cha
 }
 /// Backward of group_norm without activation. dgamma and dbeta may be null.
 template <class T>
-inline void group_norm_backward(stream_t s, const T* x, const T* dy, T* dx, const float* gamma, const float* mean, const float* inverse, float* dgamma,
-                                float* dbeta, int images, std::int64_t pixels, int channels, int groups, float* workspace) {
+inline void group_norm_backward(stream_t s, const T* x, const T* dy, T* dx, const float* gamma, const float* mean, const float* inverse,
+                                float* dgamma, float* dbeta, int images, std::int64_t pixels, int channels, int groups, float* workspace) {
   const int per_group = channels / groups;
   float* pairs = workspace + channel_sums_workspace<2>(pixels, channels, images);
   float* means = pairs + 2 * std::size_t(images) * std::size_t(channels);
-  channel_sums<2>(s, "group_norm_backward sums", group_backward_sums<T>{x, dy, mean, inverse, pixels, channels, per_group}, store_pairs{pairs, channels},
-                  pixels, channels, workspace, images);
-  kernel_launch({"group_norm_combine", unsigned(ceil_div(imax(channels, images * groups), 64)), 64, 0, s}, group_norm_combine_kernel, pairs, gamma, dgamma,
-                dbeta, means, images, channels, per_group, float(pixels * per_group));
-  kernel_launch({"group_norm_backward", grid_for(images * pixels * channels, 256), 256, 0, s}, group_norm_backward_kernel<T>, x, dy, dx, gamma, mean, inverse,
-                means, images * pixels * channels, pixels * channels, channels, per_group);
+  channel_sums<2>(s, "group_norm_backward sums", group_backward_sums<T>{x, dy, mean, inverse, pixels, channels, per_group},
+                  store_pairs{pairs, channels}, pixels, channels, workspace, images);
+  kernel_launch({"group_norm_combine", unsigned(ceil_div(imax(channels, images * groups), 64)), 64, 0, s}, group_norm_combine_kernel, pairs, gamma,
+                dgamma, dbeta, means, images, channels, per_group, float(pixels * per_group));
+  kernel_launch({"group_norm_backward", grid_for(images * pixels * channels, 256), 256, 0, s}, group_norm_backward_kernel<T>, x, dy, dx, gamma, mean,
+                inverse, means, images * pixels * channels, pixels * channels, channels, per_group);
 }
 
 }  // namespace RSSEG_BACKEND_NS

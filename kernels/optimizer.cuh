@@ -10,9 +10,9 @@ namespace rsseg::cuda {
 /// Lives in device memory; the host writes it before each step.
 struct optimizer_step {
   float learning_rate = 0;
-  float gradient_scale = 1;         ///< gradients are multiplied by this (1 / loss scale, clipping)
+  float gradient_scale = 1;                ///< gradients are multiplied by this (1 / loss scale, clipping)
   float correction1 = 1, correction2 = 1;  ///< Adam: 1 - beta1^t, 1 - beta2^t
-  int skip = 0;                     ///< nonzero: leave everything as it is (overflow in fp16)
+  int skip = 0;                            ///< nonzero: leave everything as it is (overflow in fp16)
 };
 
 inline namespace RSSEG_BACKEND_NS {
@@ -78,12 +78,13 @@ RSSEG_KERNEL void finish_gradient_norm_kernel(const float* partials, int count, 
   step->gradient_scale = float((max_norm > 0 && n > double(max_norm) ? double(max_norm) / n : 1.0) / double(loss_scale));
 }
 /// Norm of the unscaled gradient into *norm; sets step->gradient_scale (unscaling and, if max_norm > 0, clipping) and step->skip on overflow.
-inline void gradient_norm(stream_t s, const float* g, std::int64_t size, float loss_scale, float max_norm, float* partials, optimizer_step* step, float* norm) {
+inline void gradient_norm(stream_t s, const float* g, std::int64_t size, float loss_scale, float max_norm, float* partials, optimizer_step* step,
+                          float* norm) {
   const std::int64_t wanted = ceil_div(size, std::int64_t(256));
   const unsigned blocks = unsigned(wanted < 256 ? wanted : 256);
   kernel_launch({"gradient_norm", blocks, 256, 128, s}, gradient_norm_kernel, g, size, partials);
-  kernel_launch({"gradient_norm total", 1, 32, 0, s}, finish_gradient_norm_kernel, static_cast<const float*>(partials), int(blocks), loss_scale, max_norm, step,
-                norm);
+  kernel_launch({"gradient_norm total", 1, 32, 0, s}, finish_gradient_norm_kernel, static_cast<const float*>(partials), int(blocks), loss_scale,
+                max_norm, step, norm);
 }
 
 }  // namespace RSSEG_BACKEND_NS

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Bilinear sampling of a map at given points (PointRend, Kirillov et al., CVPR 2020) and its gradient. The usual gradient scatters with float atomics; here
-// points are first listed by the cell they fall into (integer counting, then each short list put in order), and each pixel gathers from its four cells:
-// deterministic. Floor (8096 points, 256 channels, batch 8, H100): 55 us bf16, 111 us fp32.
+// Bilinear sampling of a map at given points (PointRend, Kirillov et al., CVPR 2020) and its gradient. The usual gradient scatters with float
+// atomics; here points are first listed by the cell they fall into (integer counting, then each short list put in order), and each pixel gathers from
+// its four cells: deterministic. Floor (8096 points, 256 channels, batch 8, H100): 55 us bf16, 111 us fp32.
 #pragma once
 #include "common.cuh"
 
@@ -113,9 +113,7 @@ __global__ void point_gather_kernel(point_geometry g, const float* points, const
   }
 }
 /// Ints of workspace of point_sample_backward.
-inline std::size_t point_workspace(const point_geometry& g) {
-  return std::size_t(g.n) * (2 * std::size_t(g.count) + 3 * std::size_t(g.cells()) + 1);
-}
+inline std::size_t point_workspace(const point_geometry& g) { return std::size_t(g.n) * (2 * std::size_t(g.count) + 3 * std::size_t(g.cells()) + 1); }
 template <class T>
 inline void point_sample_backward(stream_t s, const point_geometry& g, const float* points, const T* dy, T* dx, int* workspace) {
   const int cells = g.cells();
@@ -126,8 +124,8 @@ inline void point_sample_backward(stream_t s, const point_geometry& g, const flo
   kernel_launch({"point_sample offsets", unsigned(g.n), 256, 1024, s}, point_offsets_kernel, counts, first, fill, cells);
   kernel_launch({"point_sample fill", grid_for(all_points, 256), 256, 0, s}, point_fill_kernel, g, cell, fill, list, cells);
   kernel_launch({"point_sample order", grid_for(all_cells, 128), 128, 0, s}, point_order_kernel, g, first, list, cells);
-  kernel_launch({"point_sample gather", grid_for(std::int64_t(g.n) * g.h * g.w * g.c, 256), 256, 0, s}, point_gather_kernel<T>, g, points, dy, first, list, dx,
-                cells);
+  kernel_launch({"point_sample gather", grid_for(std::int64_t(g.n) * g.h * g.w * g.c, 256), 256, 0, s}, point_gather_kernel<T>, g, points, dy, first,
+                list, dx, cells);
 }
 
 }  // namespace RSSEG_BACKEND_NS

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Pooling. Max pooling keeps the winner's place inside its window as one byte (an eighth of PyTorch's int64), so that its gradient and SegNet's
 // unpooling (Badrinarayanan et al., TPAMI 2017) are gathers: each output reads its windows; no memset, no atomics.
-// Pyramid pooling (Zhao et al., CVPR 2017) reads its input once for all bin counts: sums over the cells of the bins' common refinement, then tiny sums.
-// Floors (H100, fp32): max pool 64 x 360 x 480 x 8 155 us, the same for unpool; bins 1,2,3,6 over 2048 x 60 x 60 x 8 80 us.
+// Pyramid pooling (Zhao et al., CVPR 2017) reads its input once for all bin counts: sums over the cells of the bins' common refinement, then tiny
+// sums. Floors (H100, fp32): max pool 64 x 360 x 480 x 8 155 us, the same for unpool; bins 1,2,3,6 over 2048 x 60 x 60 x 8 80 us.
 #pragma once
 #include "common.cuh"
 #include "rsseg/core/conv_geometry.hpp"
@@ -21,7 +21,9 @@ struct pixel_splitter {
   }
 };
 inline std::int64_t checked_packs(const char* name, std::int64_t n) {
-  if (n > 2147483647) throw memory_error(std::string("cuda: ") + name + ": " + std::to_string(n) + " elements in one launch, at most 2147483647; use a smaller batch or tile");
+  if (n > 2147483647)
+    throw memory_error(std::string("cuda: ") + name + ": " + std::to_string(n) +
+                       " elements in one launch, at most 2147483647; use a smaller batch or tile");
   return n;
 }
 
@@ -56,7 +58,8 @@ __global__ void max_pool_kernel(conv_geometry g, pixel_splitter split, const T* 
 /// y and (unless null) index, both of the output's extent. Windows of at most 255 places; ties go to the first, NaN wins.
 template <class T>
 inline void max_pool(stream_t s, const conv_geometry& g, const T* x, T* y, std::uint8_t* index) {
-  if (g.kernel_h * g.kernel_w > 255) throw usage_error("cuda: max_pool: window of " + std::to_string(g.kernel_h * g.kernel_w) + " places, at most 255");
+  if (g.kernel_h * g.kernel_w > 255)
+    throw usage_error("cuda: max_pool: window of " + std::to_string(g.kernel_h * g.kernel_w) + " places, at most 255");
   constexpr int V = full_pack<T>;
   const bool wide = g.in_c % V == 0;
   const int step = wide ? V : 1;
@@ -109,7 +112,8 @@ __global__ void to_windows_kernel(conv_geometry g, pixel_splitter split, const T
     int n, oy, ox, c;
     split(i, n, oy, ox, c);
     const int place = index[i];
-    const int iy = oy * g.stride_h - g.pad_top + place / g.kernel_w * g.dilation_h, ix = ox * g.stride_w - g.pad_left + place % g.kernel_w * g.dilation_w;
+    const int iy = oy * g.stride_h - g.pad_top + place / g.kernel_w * g.dilation_h,
+              ix = ox * g.stride_w - g.pad_left + place % g.kernel_w * g.dilation_w;
     const bool inside = place != 255 && iy >= 0 && iy < g.in_h && ix >= 0 && ix < g.in_w;
     small[i] = inside ? large[((std::int64_t(n) * g.in_h + iy) * g.in_w + ix) * g.in_c + c] : from_float<T>(0.0f);
   }
@@ -117,8 +121,8 @@ __global__ void to_windows_kernel(conv_geometry g, pixel_splitter split, const T
 template <class T>
 inline void unpool_backward(stream_t s, const conv_geometry& g, const T* large, const std::uint8_t* index, T* small) {
   const std::int64_t size = checked_packs("unpool_backward", std::int64_t(g.n) * g.out_h * g.out_w * g.in_c);
-  kernel_launch({"unpool_backward", grid_for(size, 256), 256, 0, s}, to_windows_kernel<T>, g, pixel_splitter(g.out_h, g.out_w, g.in_c, 1), large, index, small,
-                size);
+  kernel_launch({"unpool_backward", grid_for(size, 256), 256, 0, s}, to_windows_kernel<T>, g, pixel_splitter(g.out_h, g.out_w, g.in_c, 1), large,
+                index, small, size);
 }
 
 // --- average pooling
@@ -169,14 +173,14 @@ __global__ void average_pool_backward_kernel(conv_geometry g, pixel_splitter spl
 template <class T>
 inline void average_pool(stream_t s, const conv_geometry& g, bool count_padding, const T* x, T* y) {
   const std::int64_t size = checked_packs("average_pool", std::int64_t(g.n) * g.out_h * g.out_w * g.in_c);
-  kernel_launch({"average_pool", grid_for(size, 256), 256, 0, s}, average_pool_kernel<T>, g, pixel_splitter(g.out_h, g.out_w, g.in_c, 1), count_padding, x, y,
-                size);
+  kernel_launch({"average_pool", grid_for(size, 256), 256, 0, s}, average_pool_kernel<T>, g, pixel_splitter(g.out_h, g.out_w, g.in_c, 1),
+                count_padding, x, y, size);
 }
 template <class T>
 inline void average_pool_backward(stream_t s, const conv_geometry& g, bool count_padding, const T* dy, T* dx) {
   const std::int64_t size = checked_packs("average_pool_backward", std::int64_t(g.n) * g.in_h * g.in_w * g.in_c);
-  kernel_launch({"average_pool_backward", grid_for(size, 256), 256, 0, s}, average_pool_backward_kernel<T>, g, pixel_splitter(g.in_h, g.in_w, g.in_c, 1),
-                count_padding, dy, dx, size);
+  kernel_launch({"average_pool_backward", grid_for(size, 256), 256, 0, s}, average_pool_backward_kernel<T>, g,
+                pixel_splitter(g.in_h, g.in_w, g.in_c, 1), count_padding, dy, dx, size);
 }
 
 // --- adaptive average pooling to several grids at once
@@ -185,7 +189,7 @@ struct pyramid {
   static constexpr int most_levels = 6, most_cuts = 64;
   int n, h, w, c, levels;
   int bins[most_levels];
-  int rows, columns;                            // cells of the common refinement
+  int rows, columns;                              // cells of the common refinement
   int row_cut[most_cuts], column_cut[most_cuts];  // their borders
 };
 RSSEG_HD constexpr int bin_begin(int i, int extent, int bins) { return int(std::int64_t(i) * extent / bins); }
@@ -201,7 +205,8 @@ inline pyramid make_pyramid(int n, int h, int w, int c, const int* bins, int lev
       for (int l = 0; l < levels && !cut; ++l)
         for (int i = 0; i < bins[l] && !cut; ++i) cut = y == bin_begin(i, extent, bins[l]) || y == bin_end(i, extent, bins[l]);
       if (!cut) continue;
-      if (count == pyramid::most_cuts) throw usage_error("cuda: adaptive pooling: the bins cut the map into more than 63 parts; split the levels over two calls");
+      if (count == pyramid::most_cuts)
+        throw usage_error("cuda: adaptive pooling: the bins cut the map into more than 63 parts; split the levels over two calls");
       out[count++] = y;
     }
     return count - 1;
@@ -249,8 +254,8 @@ inline void pyramid_pool(stream_t s, const pyramid& p, const T* x, T* const* ys,
   kernel_launch({"pyramid_pool cells", dim3(unsigned(p.rows * p.columns), unsigned(ceil_div(p.c, 32)), unsigned(p.n)), dim3(32, 8), 1024, s},
                 pyramid_cells_kernel<T>, p, x, workspace);
   for (int l = 0; l < p.levels; ++l)
-    kernel_launch({"pyramid_pool bins", grid_for(std::int64_t(p.n) * p.bins[l] * p.bins[l] * p.c, 128), 128, 0, s}, pyramid_bins_kernel<T>, p, p.bins[l],
-                  workspace, ys[l]);
+    kernel_launch({"pyramid_pool bins", grid_for(std::int64_t(p.n) * p.bins[l] * p.bins[l] * p.c, 128), 128, 0, s}, pyramid_bins_kernel<T>, p,
+                  p.bins[l], workspace, ys[l]);
 }
 
 template <class T>
@@ -264,7 +269,9 @@ __global__ void pyramid_backward_kernel(pyramid p, pyramid_gradients<T> g, T* dx
   if (c >= p.c) return;
   const int y0 = p.row_cut[r], x0 = p.column_cut[q], width = p.column_cut[q + 1] - x0, count = (p.row_cut[r + 1] - y0) * width;
   float sum = 0;
-  for (int l = 0; l < p.levels; ++l) {
+  RSSEG_UNROLL
+  for (int l = 0; l < pyramid::most_levels; ++l) {  // unrolled, so that the lists stay in constant memory
+    if (l >= p.levels) break;
     const int b = p.bins[l];
     for (int by = 0; by < b; ++by) {
       if (y0 < bin_begin(by, p.h, b) || y0 >= bin_end(by, p.h, b)) continue;

@@ -82,7 +82,8 @@ inline void channel_sums(stream_t stream, const char* name, F f, G g, std::int64
   kernel_launch({name, dim3(unsigned(ceil_div(channels, r.lanes)), unsigned(r.chunks), unsigned(images)),
                  dim3(unsigned(r.lanes), unsigned(r.rows_per_block)), std::size_t(K) * reduce_threads * sizeof(float), stream},
                 channel_partials_kernel<K, F>, f, pixels, channels, r.chunk, workspace);
-  kernel_launch({name, unsigned(ceil_div(channels * images, 64)), 64, 0, stream}, channel_totals_kernel<K, G>, g, workspace, channels, r.chunks, images);
+  kernel_launch({name, unsigned(ceil_div(channels * images, 64)), 64, 0, stream}, channel_totals_kernel<K, G>, g, workspace, channels, r.chunks,
+                images);
 }
 
 // --- gradients of a bias, of PReLU's slopes, and of a per-image channel scale

@@ -22,7 +22,10 @@ struct axis_map {
   bool align_corners;
   float scale;
   axis_map(int input, int output, bool align)
-      : in(input), out(output), align_corners(align), scale(align ? (output > 1 ? float(input - 1) / float(output - 1) : 0.0f) : float(input) / float(output)) {}
+      : in(input),
+        out(output),
+        align_corners(align),
+        scale(align ? (output > 1 ? float(input - 1) / float(output - 1) : 0.0f) : float(input) / float(output)) {}
   RSSEG_HD void operator()(int o, int& i0, int& i1, float& f) const {
     float at = align_corners ? float(o) * scale : (float(o) + 0.5f) * scale - 0.5f;
     if (at < 0) at = 0;
@@ -100,7 +103,8 @@ inline void bilinear(stream_t s, const resize_geometry& g, const T* x, T* y) {
   const int step = wide ? V : 1;
   const std::int64_t packs = checked_packs("bilinear", std::int64_t(g.n) * g.out_h * g.out_w * (g.c / step));
   kernel_launch({"bilinear", grid_for(packs, 256), 256, 0, s}, wide ? bilinear_kernel<T, V> : bilinear_kernel<T, 1>, g,
-                axis_map(g.in_h, g.out_h, g.align_corners), axis_map(g.in_w, g.out_w, g.align_corners), pixel_splitter(g.out_h, g.out_w, g.c, step), x, y, packs);
+                axis_map(g.in_h, g.out_h, g.align_corners), axis_map(g.in_w, g.out_w, g.align_corners), pixel_splitter(g.out_h, g.out_w, g.c, step),
+                x, y, packs);
 }
 /// dx (the input's extent) from dy (the output's).
 template <class T>
@@ -110,7 +114,8 @@ inline void bilinear_backward(stream_t s, const resize_geometry& g, const T* dy,
   const int step = wide ? V : 1;
   const std::int64_t packs = checked_packs("bilinear_backward", std::int64_t(g.n) * g.in_h * g.in_w * (g.c / step));
   kernel_launch({"bilinear_backward", grid_for(packs, 256), 256, 0, s}, wide ? bilinear_backward_kernel<T, V> : bilinear_backward_kernel<T, 1>, g,
-                axis_map(g.in_h, g.out_h, g.align_corners), axis_map(g.in_w, g.out_w, g.align_corners), pixel_splitter(g.in_h, g.in_w, g.c, step), dy, dx, packs);
+                axis_map(g.in_h, g.out_h, g.align_corners), axis_map(g.in_w, g.out_w, g.align_corners), pixel_splitter(g.in_h, g.in_w, g.c, step), dy,
+                dx, packs);
 }
 
 /// Nearest: output o reads input floor(o * in / out). Exact in integers.
@@ -144,7 +149,8 @@ inline void nearest(stream_t s, const resize_geometry& g, const T* x, T* y) {
 template <class T>
 inline void nearest_backward(stream_t s, const resize_geometry& g, const T* dy, T* dx) {
   const std::int64_t size = checked_packs("nearest_backward", std::int64_t(g.n) * g.in_h * g.in_w * g.c);
-  kernel_launch({"nearest_backward", grid_for(size, 256), 256, 0, s}, nearest_backward_kernel<T>, g, pixel_splitter(g.in_h, g.in_w, g.c, 1), dy, dx, size);
+  kernel_launch({"nearest_backward", grid_for(size, 256), 256, 0, s}, nearest_backward_kernel<T>, g, pixel_splitter(g.in_h, g.in_w, g.c, 1), dy, dx,
+                size);
 }
 
 }  // namespace RSSEG_BACKEND_NS

@@ -28,7 +28,8 @@ template <int N>
 __device__ __forceinline__ void cp_async_wait() {
   RSSEG_SM80(asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory"));
 }
-/// Four 8x8 matrices of 16-bit values: lanes 8i..8i+7 give the row addresses of matrix i; register i of a lane gets row lane/4, columns 2(lane%4)..+1.
+/// Four 8x8 matrices of 16-bit values: lanes 8i..8i+7 give the row addresses of matrix i; register i of a lane gets row lane/4, columns
+/// 2(lane%4)..+1.
 __device__ __forceinline__ void ldmatrix_x4(unsigned (&r)[4], const void* row) {
   RSSEG_SM80(asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                           : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -75,7 +76,8 @@ using emulation::the_engine;
 inline void check_shared(const void* p, int bytes, int alignment, const char* what, const site& where) {
   auto& e = the_engine();
   const char *low = static_cast<const char*>(e.shared()), *at = static_cast<const char*>(p);
-  if (reinterpret_cast<std::uintptr_t>(p) % std::uintptr_t(alignment)) e.fault(std::string(what) + ": shared address not a multiple of " + std::to_string(alignment) + " at " + text(where));
+  if (reinterpret_cast<std::uintptr_t>(p) % std::uintptr_t(alignment))
+    e.fault(std::string(what) + ": shared address not a multiple of " + std::to_string(alignment) + " at " + text(where));
   if (at < low || at + bytes > low + e.shared_bytes()) e.fault(std::string(what) + ": address outside of shared memory at " + text(where));
 }
 
@@ -155,13 +157,16 @@ inline void ldmatrix_x4_transposed(unsigned (&r)[4], const void* row, const mode
   model::load_matrices(r, row, true, where);
 }
 inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], bf16, const model::site& where = model::site::current()) {
-  model::multiply<2>(d, a, b, [](unsigned v, int h) { return to_float(bf16{std::uint16_t(v >> (16 * h))}); }, where);
+  model::multiply<2>(
+      d, a, b, [](unsigned v, int h) { return to_float(bf16{std::uint16_t(v >> (16 * h))}); }, where);
 }
 inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], f16, const model::site& where = model::site::current()) {
-  model::multiply<2>(d, a, b, [](unsigned v, int h) { return to_float(f16{std::uint16_t(v >> (16 * h))}); }, where);
+  model::multiply<2>(
+      d, a, b, [](unsigned v, int h) { return to_float(f16{std::uint16_t(v >> (16 * h))}); }, where);
 }
 inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], tf32, const model::site& where = model::site::current()) {
-  model::multiply<1>(d, a, b, [](unsigned v, int) { return bits_float(v & 0xFFFFE000u); }, where);
+  model::multiply<1>(
+      d, a, b, [](unsigned v, int) { return bits_float(v & 0xFFFFE000u); }, where);
 }
 inline unsigned round_tf32(float v) {
   const unsigned b = float_bits(v);

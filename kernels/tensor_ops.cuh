@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
-// What a graph of layers needs besides the big operators: copies between strided views (transpose, rotate, flip, broadcast, slices of a batch, diagonals),
-// sums and products with broadcasting, reductions over any axes, maxima of several maps, normalisation of each pixel's vector to unit length.
-// All bound by memory: floor = bytes moved / 3.0 TB/s on an H100.
+// What a graph of layers needs besides the big operators: copies between strided views (transpose, rotate, flip, broadcast, slices of a batch,
+// diagonals), sums and products with broadcasting, reductions over any axes, maxima of several maps, normalisation of each pixel's vector to unit
+// length. All bound by memory: floor = bytes moved / 3.0 TB/s on an H100.
 #pragma once
 #include "reduce.cuh"
 #include "rsseg/core/shape.hpp"
 
 namespace rsseg::cuda {
 
-/// Element (n, h, w, c) of a box lies at offset + n * step[0] + h * step[1] + w * step[2] + c * step[3]. Steps may be negative (flips) or 0 (broadcast).
+/// Element (n, h, w, c) of a box lies at offset + n * step[0] + h * step[1] + w * step[2] + c * step[3]. Steps may be negative (flips) or 0
+/// (broadcast).
 struct strided_view {
   std::int64_t offset = 0;
   std::int64_t step[4] = {0, 0, 0, 0};
@@ -82,15 +83,16 @@ inline void reduce_axes(stream_t s, const shape& in, const shape& out, const T* 
   for (int k = 0; k < 4; ++k) (extents[k] == 1 ? kept : gone).step[k] = 0;
   const shape rest{out.n == 1 ? in.n : 1, out.c == 1 ? in.c : 1, out.h == 1 ? in.h : 1, out.w == 1 ? in.w : 1};
   const unsigned threads = rest.size() >= 128 ? 128 : 32;
-  kernel_launch({"reduce_axes", unsigned(out.size() < 65535 ? out.size() : 65535), threads, 128, s}, reduce_axes_kernel<T>, box_index(out), box_index(rest), kept,
-                gone, x, y, scale);
+  kernel_launch({"reduce_axes", unsigned(out.size() < 65535 ? out.size() : 65535), threads, 128, s}, reduce_axes_kernel<T>, box_index(out),
+                box_index(rest), kept, gone, x, y, scale);
 }
 
 /// y = x / max(|x|, epsilon) over each pixel's channels; one warp per pixel. dy null: forward. Else out = the gradient to x.
 template <class T>
 __global__ void unit_length_kernel(const T* x, const T* dy, T* out, std::int64_t pixels, int channels, float epsilon) {
   const int lane = int(threadIdx.x) & 31;
-  for (std::int64_t p = std::int64_t(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32; p < pixels; p += std::int64_t(gridDim.x) * (blockDim.x / 32)) {
+  for (std::int64_t p = std::int64_t(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32; p < pixels;
+       p += std::int64_t(gridDim.x) * (blockDim.x / 32)) {
     float square = 0, dot = 0;
     for (int c = lane; c < channels; c += 32) {
       const float v = to_float(x[p * channels + c]);
@@ -122,8 +124,10 @@ template <class T>
 __global__ void maximum_gradient_kernel(map_list<T> maps, int which, const T* dy, T* dx, std::int64_t size) {
   for (std::int64_t i = grid_start(); i < size; i += grid_stride()) {
     int best = 0;
-    for (int k = 1; k < maps.count; ++k)
-      if (to_float(maps.x[k][i]) > to_float(maps.x[best][i])) best = k;
+    float top = to_float(maps.x[0][i]);
+    RSSEG_UNROLL
+    for (int k = 1; k < map_list<T>::most; ++k)  // unrolled, so that the list stays in constant memory
+      if (k < maps.count && to_float(maps.x[k][i]) > top) best = k, top = to_float(maps.x[k][i]);
     dx[i] = best == which ? dy[i] : from_float<T>(0.0f);
   }
 }

@@ -39,12 +39,14 @@ inline double expected(const conv_geometry& g, const std::vector<T>& x, const st
       for (int c = 0; c < g.in_c; ++c) {
         const int iy = oy + ky - 1, ix = ox + kx - 1;
         if (iy < 0 || iy >= g.in_h || ix < 0 || ix >= g.in_w) continue;
-        sum += double(to_float(x[(std::size_t(iy) * g.in_w + ix) * g.in_c + c])) * double(to_float(w[((std::size_t(k) * 3 + ky) * 3 + kx) * g.in_c + c]));
+        sum += double(to_float(x[(std::size_t(iy) * g.in_w + ix) * g.in_c + c])) *
+               double(to_float(w[((std::size_t(k) * 3 + ky) * 3 + kx) * g.in_c + c]));
       }
   return sum;
 }
 
-/// Runs a step (run(g, x, w, y)), compares a sample of the results with the reference, prints time (on a device) and floor. Returns main's exit status.
+/// Runs a step (run(g, x, w, y)), compares a sample of the results with the reference, prints time (on a device) and floor. Returns main's exit
+/// status.
 template <class T, class Run>
 inline int study(const char* step, double flops_per_second, double tolerance, Run&& run) try {
   const conv_geometry g = problem();
@@ -55,7 +57,8 @@ inline int study(const char* step, double flops_per_second, double tolerance, Ru
   double worst = 0;
   const std::size_t stride = y.size() / 5000 + 1;
   for (std::size_t i = 0; i < y.size(); i += stride) {
-    const int k = int(i % std::size_t(g.out_c)), ox = int(i / std::size_t(g.out_c) % std::size_t(g.out_w)), oy = int(i / std::size_t(g.out_c) / std::size_t(g.out_w));
+    const int k = int(i % std::size_t(g.out_c)), ox = int(i / std::size_t(g.out_c) % std::size_t(g.out_w)),
+              oy = int(i / std::size_t(g.out_c) / std::size_t(g.out_w));
     worst = std::max(worst, std::abs(double(to_float(y[i])) - expected(g, x, w, oy, ox, k)));
   }
   worst /= std::sqrt(9.0 * g.in_c);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Step 1: the plain kernel. One thread, one result. Neighbouring threads take neighbouring output channels, so that stores are coalesced and every thread of a
-// warp reads the same input value (a broadcast); the weights, though, are read 9 C apart.
-// Per multiply-add the thread issues two loads. The arithmetic units wait for the load units: expect a few percent of the fp32 peak.
+// Step 1: the plain kernel. One thread, one result. Neighbouring threads take neighbouring output channels, so that stores are coalesced and every
+// thread of a warp reads the same input value (a broadcast); the weights, though, are read 9 C apart. Per multiply-add the thread issues two loads.
+// The arithmetic units wait for the load units: expect a few percent of the fp32 peak.
 #include "course.hpp"
 
 using namespace course;

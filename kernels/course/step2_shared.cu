@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Step 2: shared memory. The convolution seen as a matrix product: rows are pixels, columns are output channels, the depth runs over taps and channels. A block
-// makes a 16 x 16 tile of it; the slices of both operands that it needs are loaded once and used by all, so each value is read from memory 16 times less.
-// Two barriers per slice: one before reading what others wrote, one before overwriting what others still read. Remove the second one and run this on the
-// emulation: the result is wrong in every order of threads.
-// Still two shared-memory reads per multiply-add: about a tenth of the fp32 peak.
+// Step 2: shared memory. The convolution seen as a matrix product: rows are pixels, columns are output channels, the depth runs over taps and
+// channels. A block makes a 16 x 16 tile of it; the slices of both operands that it needs are loaded once and used by all, so each value is read from
+// memory 16 times less. Two barriers per slice: one before reading what others wrote, one before overwriting what others still read. Remove the
+// second one and run this on the emulation: the result is wrong in every order of threads. Still two shared-memory reads per multiply-add: about a
+// tenth of the fp32 peak.
 #include "course.hpp"
 
 using namespace course;

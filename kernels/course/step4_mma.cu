@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Step 4: tensor cores. One instruction of a warp multiplies 16 x 16 by 16 x 8 halves and adds in fp32. Each lane holds a few elements in the order the
-// PTX manual draws: of A rows g and g + 8 (g = lane / 4), columns 2 q, 2 q + 1 and the same + 8 (q = lane % 4). Here every lane picks its elements from
-// shared memory by hand, the slowest way to feed a fast unit: on the device the loads dominate.
-// On the emulation step into `mma` with gdb and print `a` for a few lanes: the layout is all there is to it.
+// Step 4: tensor cores. One instruction of a warp multiplies 16 x 16 by 16 x 8 halves and adds in fp32. Each lane holds a few elements in the order
+// the PTX manual draws: of A rows g and g + 8 (g = lane / 4), columns 2 q, 2 q + 1 and the same + 8 (q = lane % 4). Here every lane picks its
+// elements from shared memory by hand, the slowest way to feed a fast unit: on the device the loads dominate. On the emulation step into `mma` with
+// gdb and print `a` for a few lanes: the layout is all there is to it.
 #include "course.hpp"
 #include "kernels/tensor_core.cuh"
 
@@ -19,7 +19,8 @@ RSSEG_KERNEL void conv_mma_plain(conv_geometry g, const bf16* x, const bf16* w, 
   for (int tap = 0; tap < 9; ++tap)
     for (int c0 = 0; c0 < g.in_c; c0 += depth) {
       for (int i = t; i < rows * depth; i += int(blockDim.x)) {
-        const int pixel = int(blockIdx.x) * rows + i / depth, c = c0 + i % depth, iy = pixel / g.out_w + tap / 3 - 1, ix = pixel % g.out_w + tap % 3 - 1;
+        const int pixel = int(blockIdx.x) * rows + i / depth, c = c0 + i % depth, iy = pixel / g.out_w + tap / 3 - 1,
+                  ix = pixel % g.out_w + tap % 3 - 1;
         const bool inside = pixel < pixels && iy >= 0 && iy < g.in_h && ix >= 0 && ix < g.in_w && c < g.in_c;
         a[i] = inside ? x[(std::int64_t(iy) * g.in_w + ix) * g.in_c + c] : bf16{0};
         const int k = int(blockIdx.y) * columns + i / depth;

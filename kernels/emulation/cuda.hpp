@@ -91,7 +91,7 @@ inline T shuffle(int kind, unsigned mask, T value, int argument, int width, cons
 }
 }  // namespace rsseg::emulation
 
-#define RSSEG_SITE const rsseg::emulation::site &where = rsseg::emulation::site::current()
+#define RSSEG_SITE const rsseg::emulation::site& where = rsseg::emulation::site::current()
 inline void __syncthreads(RSSEG_SITE) { rsseg::emulation::the_engine().barrier(0, 0, 0, where); }
 inline int __syncthreads_count(int p, RSSEG_SITE) {
   auto& e = rsseg::emulation::the_engine();

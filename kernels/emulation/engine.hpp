@@ -55,11 +55,11 @@ class kernel_fault : public error {
 enum class order { forward, reverse, shuffled };
 
 struct options {
-  order schedule = order::forward;         ///< in which order blocks and threads run
-  std::uint64_t seed = 1;                  ///< of order::shuffled
-  bool allow_early_exit = false;           ///< a thread that returned counts as arrived at __syncthreads (what sm_70+ does)
-  std::size_t max_shared = 227 * 1024;     ///< bytes of dynamic shared memory a block may have
-  unsigned max_threads = 1024;             ///< threads per block
+  order schedule = order::forward;      ///< in which order blocks and threads run
+  std::uint64_t seed = 1;               ///< of order::shuffled
+  bool allow_early_exit = false;        ///< a thread that returned counts as arrived at __syncthreads (what sm_70+ does)
+  std::size_t max_shared = 227 * 1024;  ///< bytes of dynamic shared memory a block may have
+  unsigned max_threads = 1024;          ///< threads per block
 };
 inline options& settings() {
   static options o;
@@ -88,14 +88,14 @@ struct thread_record {
   fiber* home = nullptr;
   site where{};
   int barrier = 0, barrier_count = 0, predicate = 0, votes = 0, voters = 0;  // wait_kind::barrier
-  int operation = 0;                                             // wait_kind::group: what, with whom, and its operands
+  int operation = 0;                                                         // wait_kind::group: what, with whom, and its operands
   unsigned mask = 0;
   std::uint64_t in = 0, out = 0;
   int arg0 = 0, arg1 = 0;
   void* payload = nullptr;
-  const void* mbarrier = nullptr;                                // wait_kind::mbarrier
+  const void* mbarrier = nullptr;  // wait_kind::mbarrier
   unsigned parity = 0;
-  std::vector<async_copy> copies;                                // cp.async not yet landed
+  std::vector<async_copy> copies;  // cp.async not yet landed
   int open_group = 0;
   // wgmma not yet waited for, and the accumulators they work on
   struct product {
@@ -158,7 +158,8 @@ class engine {
     arrived_[id] += 1;
     for (auto& t : threads)
       if (t.state == thread_state::waiting && t.waits_for == wait_kind::barrier && t.barrier == id) {
-        if (t.barrier_count != count) fault("named barrier " + std::to_string(id) + " used with different counts at " + text(where) + " and " + text(t.where));
+        if (t.barrier_count != count)
+          fault("named barrier " + std::to_string(id) + " used with different counts at " + text(where) + " and " + text(t.where));
         if (barrier_is_full(t)) release_barrier(id);
         return;
       }

@@ -92,7 +92,8 @@ class fiber_pool {
     current_ = to;
     ++switches_;
 #if defined(RSSEG_EMULATION_ASAN)
-    __sanitizer_start_switch_fiber(for_good ? nullptr : &from->fake_stack, to == &main_ ? main_low_ : to->stack, to == &main_ ? main_size_ : to->size);
+    __sanitizer_start_switch_fiber(for_good ? nullptr : &from->fake_stack, to == &main_ ? main_low_ : to->stack,
+                                   to == &main_ ? main_size_ : to->size);
 #endif
 #if defined(RSSEG_EMULATION_UCONTEXT)
     swapcontext(&from->context, &to->context);

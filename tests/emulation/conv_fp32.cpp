@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The fp32 convolution: forward, data gradient, weight gradient and epilogues against double, at odd sizes, strides, dilations and groups.
-#include "conv_reference.hpp"
 #include "kernels/conv_fp32.cuh"
+#include "conv_reference.hpp"
 
 using namespace rsseg;
 using namespace rsseg::cuda;
@@ -66,7 +66,8 @@ TEST_CASE("conv fp32: the large tile and several splits") {
 TEST_CASE("conv fp32: epilogue") {
   const auto g = geometry(1, 7, 9, 8, 40, 3, 3);
   const std::size_t ins = std::size_t(g.n * g.in_h * g.in_w * g.in_c), outs = std::size_t(g.n * g.out_h * g.out_w * g.out_c);
-  const auto x = random_values(ins, 1), w = random_values(std::size_t(g.weights()), 2), r = random_values(outs, 3), scale = random_values(40, 4), shift = random_values(40, 5);
+  const auto x = random_values(ins, 1), w = random_values(std::size_t(g.weights()), 2), r = random_values(outs, 3), scale = random_values(40, 4),
+             shift = random_values(40, 5);
   auto want = reference_conv(g, x, w, r).y;
   for (std::size_t i = 0; i < outs; ++i) want[i] = std::max(0.0, want[i] * double(scale[i % 40]) + double(shift[i % 40]) + double(r[i]));
   in_every_order([&] {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The Hopper convolution on the tile-level model of TMA, mbarrier and wgmma; and that the model catches a missing wait and a buffer given back too soon.
-#include "conv_reference.hpp"
+// The Hopper convolution on the tile-level model of TMA, mbarrier and wgmma; and that the model catches a missing wait and a buffer given back too
+// soon.
 #include "kernels/conv_hopper.cuh"
+#include "conv_reference.hpp"
 
 using namespace rsseg;
 using namespace rsseg::cuda;
@@ -53,7 +54,8 @@ __global__ void small_pipeline(const __grid_constant__ tensor_map a, const __gri
     if (Mistake != mistake::no_full_wait) mbarrier_wait(full + i % 2, unsigned(i / 2 & 1));
     if (Mistake == mistake::early_release && t == 0) mbarrier_arrive(empty + i % 2);
     wgmma_fence();
-    for (int k = 0; k < 4; ++k) wgmma(acc, describe_tile(shared + i % 2 * 2 * bytes, k), describe_tile(shared + i % 2 * 2 * bytes + bytes, k), bf16{});
+    for (int k = 0; k < 4; ++k)
+      wgmma(acc, describe_tile(shared + i % 2 * 2 * bytes, k), describe_tile(shared + i % 2 * 2 * bytes + bytes, k), bf16{});
     wgmma_commit();
     if (Mistake != mistake::no_product_wait) wgmma_wait<0>();
     if (Mistake != mistake::early_release && t == 0) mbarrier_arrive(empty + i % 2);
@@ -73,7 +75,8 @@ TEST_CASE("conv hopper: sizes, strides, dilations, channel tails") {
 TEST_CASE("conv hopper: 256 columns, epilogue") {
   const auto g = geometry(1, 5, 7, 64, 264, 1, 1);
   const std::size_t ins = std::size_t(g.in_h * g.in_w * g.in_c), outs = std::size_t(g.out_h * g.out_w * g.out_c);
-  const auto x = stored<bf16>(random_values(ins, 1)), w = stored<bf16>(random_values(std::size_t(g.weights()), 2)), r = stored<bf16>(random_values(outs, 3));
+  const auto x = stored<bf16>(random_values(ins, 1)), w = stored<bf16>(random_values(std::size_t(g.weights()), 2)),
+             r = stored<bf16>(random_values(outs, 3));
   const auto shift = random_values(264, 4);
   auto want = reference_conv(g, widened(x), widened(w), widened(r)).y;
   for (std::size_t i = 0; i < outs; ++i) want[i] = std::max(0.0, want[i] + double(shift[i % 264]) + double(to_float(r[i])));
@@ -93,7 +96,8 @@ TEST_CASE("hopper model: missing waits and early releases are caught") {
   std::vector<double> want(64 * 64);
   for (std::size_t i = 0; i < 64; ++i)
     for (std::size_t j = 0; j < 64; ++j)
-      for (std::size_t k = 0; k < 64 * slices; ++k) want[i * 64 + j] += double(to_float(a[i * 64 * slices + k])) * double(to_float(b[j * 64 * slices + k]));
+      for (std::size_t k = 0; k < 64 * slices; ++k)
+        want[i * 64 + j] += double(to_float(a[i * 64 * slices + k])) * double(to_float(b[j * 64 * slices + k]));
   int early = 0;
   in_every_order([&] {
     device_array<bf16> pa(a), pb(b);

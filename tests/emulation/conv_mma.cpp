@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The tensor-core convolution, with the instructions' register layouts modelled: bf16, fp16 and tf32, all passes, aligned and unaligned channels.
-#include "conv_reference.hpp"
 #include "kernels/conv_mma.cuh"
+#include "conv_reference.hpp"
 
 using namespace rsseg;
 using namespace rsseg::cuda;
@@ -34,10 +34,14 @@ void check_passes(const char* what, const conv_geometry& g, double tolerance, do
 
 TEST_CASE("conv mma: bf16") {
   const conv_case cases[] = {
-      {"odd size", geometry(2, 7, 9, 24, 40, 3, 3)},          {"first layer, 3 channels (unaligned)", geometry(1, 9, 11, 3, 20, 3, 3)},
-      {"21 classes (unaligned)", geometry(1, 9, 7, 16, 21, 1, 1)}, {"stride 2", geometry(1, 11, 9, 16, 24, 3, 3, 2)},
-      {"dilation 12", geometry(1, 15, 14, 8, 16, 3, 3, 1, 12)},  {"groups", geometry(1, 7, 6, 32, 48, 3, 3, 1, 1, 2)},
-      {"1x5", geometry(1, 8, 10, 16, 16, 1, 5)},              {"2x2 stride 2", geometry(1, 8, 6, 16, 24, 2, 2, 2, 1, 1, 0)},
+      {"odd size", geometry(2, 7, 9, 24, 40, 3, 3)},
+      {"first layer, 3 channels (unaligned)", geometry(1, 9, 11, 3, 20, 3, 3)},
+      {"21 classes (unaligned)", geometry(1, 9, 7, 16, 21, 1, 1)},
+      {"stride 2", geometry(1, 11, 9, 16, 24, 3, 3, 2)},
+      {"dilation 12", geometry(1, 15, 14, 8, 16, 3, 3, 1, 12)},
+      {"groups", geometry(1, 7, 6, 32, 48, 3, 3, 1, 1, 2)},
+      {"1x5", geometry(1, 8, 10, 16, 16, 1, 5)},
+      {"2x2 stride 2", geometry(1, 8, 6, 16, 24, 2, 2, 2, 1, 1, 0)},
   };
   for (const auto& c : cases) check_passes<bf16>(c.what, c.g, 4e-3, 2e-6);
 }
@@ -50,7 +54,8 @@ TEST_CASE("conv mma: large tile, several splits") {
   const auto g = geometry(1, 26, 25, 72, 80, 1, 1);
   REQUIRE(conv_mma_weight_splits<bf16>(g) > 1);
   const std::size_t ins = std::size_t(g.n * g.in_h * g.in_w * g.in_c), outs = std::size_t(g.n * g.out_h * g.out_w * g.out_c);
-  const auto x = stored<bf16>(random_values(ins, 1)), w = stored<bf16>(random_values(std::size_t(g.weights()), 2)), dy = stored<bf16>(random_values(outs, 3));
+  const auto x = stored<bf16>(random_values(ins, 1)), w = stored<bf16>(random_values(std::size_t(g.weights()), 2)),
+             dy = stored<bf16>(random_values(outs, 3));
   const auto want = reference_conv(g, widened(x), widened(w), widened(dy));
   device_array<bf16> px(x), pw(w), pdy(dy), y(outs), dx(ins);
   conv_mma_run<conv_pass::forward, mma_large<bf16>>({}, g, px.get(), pw.get(), y.get(), {});
@@ -64,7 +69,8 @@ TEST_CASE("conv mma: large tile, several splits") {
 TEST_CASE("conv mma: epilogue with residual and ReLU") {
   const auto g = geometry(1, 7, 9, 16, 24, 3, 3);
   const std::size_t ins = std::size_t(g.n * g.in_h * g.in_w * g.in_c), outs = std::size_t(g.n * g.out_h * g.out_w * g.out_c);
-  const auto x = stored<bf16>(random_values(ins, 1)), w = stored<bf16>(random_values(std::size_t(g.weights()), 2)), r = stored<bf16>(random_values(outs, 3));
+  const auto x = stored<bf16>(random_values(ins, 1)), w = stored<bf16>(random_values(std::size_t(g.weights()), 2)),
+             r = stored<bf16>(random_values(outs, 3));
   const auto scale = random_values(24, 4), shift = random_values(24, 5);
   auto want = reference_conv(g, widened(x), widened(w), widened(r)).y;
   for (std::size_t i = 0; i < outs; ++i) want[i] = std::max(0.0, want[i] * double(scale[i % 24]) + double(shift[i % 24]) + double(to_float(r[i])));

@@ -12,7 +12,8 @@ struct conv_case {
   const char* what;
   conv_geometry g;
 };
-inline conv_geometry geometry(int n, int h, int w, int c, int k, int kernel_h, int kernel_w, int stride = 1, int dilation = 1, int groups = 1, int pad = -1) {
+inline conv_geometry geometry(int n, int h, int w, int c, int k, int kernel_h, int kernel_w, int stride = 1, int dilation = 1, int groups = 1,
+                              int pad = -1) {
   conv_geometry g;
   g.n = n, g.in_h = h, g.in_w = w, g.in_c = c, g.out_c = k, g.kernel_h = kernel_h, g.kernel_w = kernel_w, g.groups = groups;
   g.stride_h = g.stride_w = stride, g.dilation_h = g.dilation_w = dilation;

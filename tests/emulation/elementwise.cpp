@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Elementwise kernels, channel sums and normalisation against double references, at odd sizes, in every order.
 #include "kernels/elementwise.cuh"
-#include "kernels/normalization.cuh"
 #include "emulation_test.hpp"
+#include "kernels/normalization.cuh"
 
 using namespace rsseg;
 using namespace rsseg::cuda;
@@ -12,23 +12,32 @@ namespace {
 double reference(activation kind, double v, double slope) {
   const double s = 1 / (1 + std::exp(-v));
   switch (kind) {
-    case activation::relu: return v > 0 ? v : 0;
-    case activation::leaky_relu: return v > 0 ? v : slope * v;
-    case activation::elu: return v > 0 ? v : slope * (std::exp(v) - 1);
-    case activation::sigmoid: return s;
-    case activation::tanh: return std::tanh(v);
-    case activation::relu6: return std::min(std::max(v, 0.0), 6.0);
-    case activation::hard_swish: return v * std::min(std::max(v + 3, 0.0), 6.0) / 6;
-    case activation::silu: return v * s;
-    default: return v;
+    case activation::relu:
+      return v > 0 ? v : 0;
+    case activation::leaky_relu:
+      return v > 0 ? v : slope * v;
+    case activation::elu:
+      return v > 0 ? v : slope * (std::exp(v) - 1);
+    case activation::sigmoid:
+      return s;
+    case activation::tanh:
+      return std::tanh(v);
+    case activation::relu6:
+      return std::min(std::max(v, 0.0), 6.0);
+    case activation::hard_swish:
+      return v * std::min(std::max(v + 3, 0.0), 6.0) / 6;
+    case activation::silu:
+      return v * s;
+    default:
+      return v;
   }
 }
 }  // namespace
 
 TEST_CASE("activations and their derivatives") {
   const auto x = random_values(1003, 1, -7, 7), dy = random_values(1003, 2);
-  for (auto kind : {activation::none, activation::relu, activation::leaky_relu, activation::elu, activation::sigmoid, activation::tanh, activation::relu6,
-                    activation::hard_swish, activation::silu}) {
+  for (auto kind : {activation::none, activation::relu, activation::leaky_relu, activation::elu, activation::sigmoid, activation::tanh,
+                    activation::relu6, activation::hard_swish, activation::silu}) {
     std::vector<double> want(x.size()), slope(x.size());
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double h = 1e-6, v = double(x[i]);
@@ -191,7 +200,8 @@ TEST_CASE("batch normalisation, training and inference, with ReLU and residual")
     for (int i = 0; i < size; ++i)
       dx_want[i] = double(gamma[i % c]) / std::sqrt(variance[i % c] + 1e-5) * (g[i] - sum_g[i % c] / pixels - xhat(i) * sum_gx[i % c] / pixels);
     in_every_order([&] {
-      device_array<float> dx(x), dr(r), ddy(dy), dg(gamma), db(beta), y(size), m(c), inv(c), rm(std::vector<float>(c, 1.0f)), rv(std::vector<float>(c, 2.0f));
+      device_array<float> dx(x), dr(r), ddy(dy), dg(gamma), db(beta), y(size), m(c), inv(c), rm(std::vector<float>(c, 1.0f)),
+          rv(std::vector<float>(c, 2.0f));
       device_array<float> work(batch_norm_workspace(pixels, c)), gx(size), gr(size), dgamma(c), dbeta(c), scale(c), shift(c);
       const batch_norm_state b{dg.get(), db.get(), m.get(), inv.get(), rm.get(), rv.get()};
       batch_norm_train<float>({}, b, dx.get(), dr.get(), y.get(), pixels, c, activation::relu, work.get());
@@ -199,7 +209,8 @@ TEST_CASE("batch normalisation, training and inference, with ReLU and residual")
       std::vector<double> running(c);
       for (int k = 0; k < c; ++k) running[k] = 0.9 * 2 + 0.1 * variance[k] * pixels / (pixels - 1);
       CHECK(relative_error(rv.host(), running) < 1e-5);
-      batch_norm_backward<float>({}, b, dx.get(), y.get(), ddy.get(), gx.get(), gr.get(), dgamma.get(), dbeta.get(), pixels, c, activation::relu, work.get());
+      batch_norm_backward<float>({}, b, dx.get(), y.get(), ddy.get(), gx.get(), gr.get(), dgamma.get(), dbeta.get(), pixels, c, activation::relu,
+                                 work.get());
       CHECK(relative_error(gx.host(), dx_want) < 5e-5);
       CHECK(relative_error(gr.host(), g) < 1e-6);
       CHECK(relative_error(dgamma.host(), sum_gx) < 5e-5);
@@ -236,7 +247,8 @@ TEST_CASE("group normalisation") {
     device_array<float> work(group_norm_workspace(n, pixels, c));
     group_norm<float>({}, dx.get(), y.get(), dg.get(), db.get(), m.get(), inv.get(), n, pixels, c, groups, 1e-5f);
     CHECK(relative_error(y.host(), want) < 1e-5);
-    group_norm_backward<float>({}, dx.get(), ddy.get(), gx.get(), dg.get(), m.get(), inv.get(), dgamma.get(), dbeta.get(), n, pixels, c, groups, work.get());
+    group_norm_backward<float>({}, dx.get(), ddy.get(), gx.get(), dg.get(), m.get(), inv.get(), dgamma.get(), dbeta.get(), n, pixels, c, groups,
+                               work.get());
     CHECK(relative_error(gx.host(), dx_want) < 1e-5);
     CHECK(relative_error(dgamma.host(), dgamma_want) < 1e-5);
     CHECK(relative_error(dbeta.host(), dbeta_want) < 1e-5);

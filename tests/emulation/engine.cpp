@@ -199,13 +199,14 @@ TEST_CASE("emulation: cp.async, ldmatrix and mma follow the PTX manual") {
       std::vector<double> want(128);
       for (int i = 0; i < 16; ++i)
         for (int j = 0; j < 8; ++j)
-          for (int k = 0; k < K; ++k) want[std::size_t(i * 8 + j)] += double(to_float(a[std::size_t(i * K + k)])) * double(to_float(b[std::size_t(j * K + k)]));
+          for (int k = 0; k < K; ++k)
+            want[std::size_t(i * 8 + j)] += double(to_float(a[std::size_t(i * K + k)])) * double(to_float(b[std::size_t(j * K + k)]));
       return relative_error(c.host(), want);
     };
     CHECK(check_product(bf16{}, bf16{}, 16) < 1e-6);
     CHECK(check_product(f16{}, f16{}, 16) < 1e-6);
-    CHECK(check_product(tf32{}, float{}, 8) < 1e-3);   // operands are rounded to 10 bits ...
-    CHECK(check_product(tf32{}, float{}, 8) > 1e-6);   // ... and not to more
+    CHECK(check_product(tf32{}, float{}, 8) < 1e-3);  // operands are rounded to 10 bits ...
+    CHECK(check_product(tf32{}, float{}, 8) > 1e-6);  // ... and not to more
 
     const auto a = stored<bf16>(random_values(256, 5)), b = stored<bf16>(random_values(256, 6));
     device_array<bf16> da(a), db(b);
@@ -285,10 +286,10 @@ TEST_CASE("emulation: halves convert as IEEE says") {
   }
   CHECK(from_float<f16>(65520.0f).bits == 0x7C00);
   CHECK(from_float<f16>(65519.0f).bits == 0x7BFF);
-  CHECK(from_float<f16>(1.0f + 1.0f / 2048).bits == 0x3C00);      // tie to even
+  CHECK(from_float<f16>(1.0f + 1.0f / 2048).bits == 0x3C00);  // tie to even
   CHECK(from_float<f16>(1.0f + 3.0f / 2048).bits == 0x3C02);
   CHECK(from_float<bf16>(1.0f + 1.0f / 256).bits == 0x3F80);
-  CHECK(from_float<f16>(2.9802322387695312e-8f).bits == 0);       // half of the smallest subnormal, tie to even
+  CHECK(from_float<f16>(2.9802322387695312e-8f).bits == 0);  // half of the smallest subnormal, tie to even
   CHECK(from_float<f16>(2.9802326e-8f).bits == 1);
   for (int d : {1, 2, 3, 7, 48, 641, 65537, 2147483647})
     for (std::int64_t n : {0, 1, 2, 6, 7, 640, 641, 99999, 2147483646, 2147483647}) CHECK(divider(d).divide(int(n)) == int(n) / d);

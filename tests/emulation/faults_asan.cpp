@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What only AddressSanitizer sees at once: reads beyond the end of global, shared and local arrays. Each planted fault runs in a child process, which must die
-// with AddressSanitizer's report. Built only with -fsanitize=address.
+// What only AddressSanitizer sees at once: reads beyond the end of global, shared and local arrays. Each planted fault runs in a child process, which
+// must die with AddressSanitizer's report. Built only with -fsanitize=address.
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -11,7 +11,9 @@ using namespace rsseg::test;
 namespace {
 using doubles = std::vector<double>;
 std::size_t at(const shape& s, int n, int h, int w, int c) {  // extent 1 repeats
-  return ((std::size_t(s.n == 1 ? 0 : n) * std::size_t(s.h) + std::size_t(s.h == 1 ? 0 : h)) * std::size_t(s.w) + std::size_t(s.w == 1 ? 0 : w)) * std::size_t(s.c) + std::size_t(s.c == 1 ? 0 : c);
+  return ((std::size_t(s.n == 1 ? 0 : n) * std::size_t(s.h) + std::size_t(s.h == 1 ? 0 : h)) * std::size_t(s.w) + std::size_t(s.w == 1 ? 0 : w)) *
+             std::size_t(s.c) +
+         std::size_t(s.c == 1 ? 0 : c);
 }
 template <class Body>
 void each(const shape& s, Body&& body) {
@@ -107,7 +109,8 @@ TEST_CASE("attention on a full graph: ordered sums equal the sum over all pairs"
         for (int j = 0; j < g.columns; ++j) sum += std::exp(score(j) - top);
         for (int j = 0; j < g.columns; ++j)
           for (int c = 0; c < g.channels; ++c)
-            want[std::size_t((b * g.rows + i) * g.channels + c)] += std::exp(score(j) - top) / sum * double(v[std::size_t((b * g.columns + j) * g.channels + c)]);
+            want[std::size_t((b * g.rows + i) * g.channels + c)] +=
+                std::exp(score(j) - top) / sum * double(v[std::size_t((b * g.columns + j) * g.channels + c)]);
         logs[std::size_t(b * g.rows + i)] = top + std::log(sum);
       }
     in_every_order([&] {

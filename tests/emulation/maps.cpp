@@ -41,7 +41,8 @@ doubles resized(const resize_geometry& g, const std::vector<float>& x) {
         for (int iy = 0; iy < g.in_h; ++iy)
           for (int ix = 0; ix < g.in_w; ++ix)
             for (int c = 0; c < g.c; ++c)
-              y[at(n, oy, ox, c, g.out_h, g.out_w, g.c)] += my[std::size_t(oy)][std::size_t(iy)] * mx[std::size_t(ox)][std::size_t(ix)] * double(x[at(n, iy, ix, c, g.in_h, g.in_w, g.c)]);
+              y[at(n, oy, ox, c, g.out_h, g.out_w, g.c)] +=
+                  my[std::size_t(oy)][std::size_t(iy)] * mx[std::size_t(ox)][std::size_t(ix)] * double(x[at(n, iy, ix, c, g.in_h, g.in_w, g.c)]);
   return y;
 }
 doubles resized_backward(const resize_geometry& g, const doubles& dy) {
@@ -53,11 +54,13 @@ doubles resized_backward(const resize_geometry& g, const doubles& dy) {
         for (int iy = 0; iy < g.in_h; ++iy)
           for (int ix = 0; ix < g.in_w; ++ix)
             for (int c = 0; c < g.c; ++c)
-              dx[at(n, iy, ix, c, g.in_h, g.in_w, g.c)] += my[std::size_t(oy)][std::size_t(iy)] * mx[std::size_t(ox)][std::size_t(ix)] * dy[at(n, oy, ox, c, g.out_h, g.out_w, g.c)];
+              dx[at(n, iy, ix, c, g.in_h, g.in_w, g.c)] +=
+                  my[std::size_t(oy)][std::size_t(iy)] * mx[std::size_t(ox)][std::size_t(ix)] * dy[at(n, oy, ox, c, g.out_h, g.out_w, g.c)];
   return dx;
 }
 /// Mean weighted cross entropy of (pixels x classes) logits; gradient by the textbook.
-double reference_loss(const doubles& z, const std::vector<std::uint8_t>& label, const std::vector<float>& weight, int classes, int ignore, doubles& gradient) {
+double reference_loss(const doubles& z, const std::vector<std::uint8_t>& label, const std::vector<float>& weight, int classes, int ignore,
+                      doubles& gradient) {
   double loss = 0, total = 0;
   gradient.assign(z.size(), 0.0);
   for (std::size_t p = 0; p < label.size(); ++p) {
@@ -75,8 +78,10 @@ double reference_loss(const doubles& z, const std::vector<std::uint8_t>& label, 
 }  // namespace
 
 TEST_CASE("max pooling, its gradient, unpooling and its gradient") {
-  for (const auto& g : {pooling(2, 9, 7, 5, 2, 2, 0), pooling(1, 11, 8, 8, 3, 2, 1), pooling(2, 6, 5, 3, 3, 1, 1), pooling(1, 12, 9, 4, 2, 1, 1, 2)}) {
-    const auto x = random_values(std::size_t(g.n * g.in_h * g.in_w * g.in_c), 1), dy = random_values(std::size_t(g.n * g.out_h * g.out_w * g.in_c), 2);
+  for (const auto& g :
+       {pooling(2, 9, 7, 5, 2, 2, 0), pooling(1, 11, 8, 8, 3, 2, 1), pooling(2, 6, 5, 3, 3, 1, 1), pooling(1, 12, 9, 4, 2, 1, 1, 2)}) {
+    const auto x = random_values(std::size_t(g.n * g.in_h * g.in_w * g.in_c), 1),
+               dy = random_values(std::size_t(g.n * g.out_h * g.out_w * g.in_c), 2);
     doubles want(dy.size()), dx(x.size()), back(dy.size());
     for (int n = 0; n < g.n; ++n)
       for (int oy = 0; oy < g.out_h; ++oy)
@@ -110,7 +115,8 @@ TEST_CASE("max pooling, its gradient, unpooling and its gradient") {
 TEST_CASE("average pooling") {
   for (const auto& g : {pooling(2, 9, 7, 5, 3, 2, 1), pooling(1, 8, 6, 3, 2, 2, 0)})
     for (bool count_padding : {false, true}) {
-      const auto x = random_values(std::size_t(g.n * g.in_h * g.in_w * g.in_c), 3), dy = random_values(std::size_t(g.n * g.out_h * g.out_w * g.in_c), 4);
+      const auto x = random_values(std::size_t(g.n * g.in_h * g.in_w * g.in_c), 3),
+                 dy = random_values(std::size_t(g.n * g.out_h * g.out_w * g.in_c), 4);
       doubles want(dy.size()), dx(x.size());
       for (int n = 0; n < g.n; ++n)
         for (int oy = 0; oy < g.out_h; ++oy)
@@ -172,8 +178,8 @@ TEST_CASE("pyramid pooling: several bin counts in one read") {
 }
 
 TEST_CASE("bilinear resizing and its gradient, both conventions, up and down") {
-  for (auto g : {resize_geometry{2, 5, 4, 3, 16, 12}, resize_geometry{1, 8, 7, 5, 9, 11}, resize_geometry{1, 3, 9, 10, 4, 5}, resize_geometry{2, 4, 1, 1, 3, 5},
-                 resize_geometry{1, 2, 6, 6, 6, 6}, resize_geometry{1, 1, 5, 4, 1, 1}})
+  for (auto g : {resize_geometry{2, 5, 4, 3, 16, 12}, resize_geometry{1, 8, 7, 5, 9, 11}, resize_geometry{1, 3, 9, 10, 4, 5},
+                 resize_geometry{2, 4, 1, 1, 3, 5}, resize_geometry{1, 2, 6, 6, 6, 6}, resize_geometry{1, 1, 5, 4, 1, 1}})
     for (bool align : {false, true}) {
       g.align_corners = align;
       const auto x = random_values(std::size_t(g.n * g.in_h * g.in_w * g.c), 11), dy = random_values(std::size_t(g.n * g.out_h * g.out_w * g.c), 12);
@@ -196,7 +202,8 @@ TEST_CASE("nearest resizing and its gradient") {
       for (int oy = 0; oy < g.out_h; ++oy)
         for (int ox = 0; ox < g.out_w; ++ox)
           for (int c = 0; c < g.c; ++c) {
-            const std::size_t i = at(n, oy * g.in_h / g.out_h, ox * g.in_w / g.out_w, c, g.in_h, g.in_w, g.c), o = at(n, oy, ox, c, g.out_h, g.out_w, g.c);
+            const std::size_t i = at(n, oy * g.in_h / g.out_h, ox * g.in_w / g.out_w, c, g.in_h, g.in_w, g.c),
+                              o = at(n, oy, ox, c, g.out_h, g.out_w, g.c);
             want[o] = double(x[i]), dx[i] += double(dy[o]);
           }
     in_every_order([&] {
@@ -259,7 +266,8 @@ TEST_CASE("cross entropy: ignore index, class weights, bad labels, many classes"
       device_array<float> dz(z), dw(weight), g(z.size()), per_pixel(label.size()), work(cross_entropy_workspace());
       device_array<std::uint8_t> dl(label);
       device_array<cross_entropy_result> r(1);
-      cross_entropy<float, std::uint8_t>({}, dz.get(), {dl.get(), dw.get(), 255}, g.get(), per_pixel.get(), 1.0f, pixels, classes, work.get(), r.get());
+      cross_entropy<float, std::uint8_t>({}, dz.get(), {dl.get(), dw.get(), 255}, g.get(), per_pixel.get(), 1.0f, pixels, classes, work.get(),
+                                         r.get());
       const auto result = r.host(true)[0];
       CHECK(std::abs(double(result.loss) - want) < 1e-5 * want);
       CHECK(result.bad_labels == 1);
@@ -272,7 +280,8 @@ TEST_CASE("cross entropy: ignore index, class weights, bad labels, many classes"
 }
 
 TEST_CASE("cross entropy fused with bilinear upsampling equals the two apart") {
-  for (auto g : {resize_geometry{2, 5, 4, 3, 16, 12}, resize_geometry{1, 19, 3, 5, 24, 40}, resize_geometry{1, 3, 5, 4, 11, 13}, resize_geometry{1, 2, 1, 1, 4, 4}})
+  for (auto g : {resize_geometry{2, 5, 4, 3, 16, 12}, resize_geometry{1, 19, 3, 5, 24, 40}, resize_geometry{1, 3, 5, 4, 11, 13},
+                 resize_geometry{1, 2, 1, 1, 4, 4}})
     for (bool align : {false, true}) {
       g.align_corners = align;
       const auto z = random_values(std::size_t(g.n * g.in_h * g.in_w * g.c), 19, -5, 5), weight = random_values(std::size_t(g.c), 20, 0.2, 3);

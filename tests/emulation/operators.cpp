@@ -37,7 +37,8 @@ struct attention_reference {
 };
 /// score(i, j) and its partial derivatives are given; da and db collect them by the caller's functions.
 template <class Score, class Spread>
-attention_reference reference_attention(const attention_geometry& g, const std::vector<float>& v, const std::vector<float>& dout, Score score, Spread spread) {
+attention_reference reference_attention(const attention_geometry& g, const std::vector<float>& v, const std::vector<float>& dout, Score score,
+                                        Spread spread) {
   attention_reference r;
   r.out.assign(std::size_t(g.batch * g.rows * g.channels), 0.0), r.dv.assign(v.size(), 0.0);
   for (int b = 0; b < g.batch; ++b)
@@ -63,7 +64,9 @@ attention_reference reference_attention(const attention_geometry& g, const std::
 }  // namespace
 
 TEST_CASE("depthwise: windows, dilation, stride, asymmetric, wide and narrow") {
-  auto dw = [](int n, int h, int w, int c, int kh, int kw, int stride = 1, int dilation = 1) { return geometry(n, h, w, c, c, kh, kw, stride, dilation, c); };
+  auto dw = [](int n, int h, int w, int c, int kh, int kw, int stride = 1, int dilation = 1) {
+    return geometry(n, h, w, c, c, kh, kw, stride, dilation, c);
+  };
   check_depthwise_case<float>("3x3", dw(2, 7, 9, 12, 3, 3), 2e-6);
   check_depthwise_case<float>("3x3, 5 channels", dw(1, 6, 5, 5, 3, 3), 2e-6);
   check_depthwise_case<float>("5x1", dw(1, 9, 6, 8, 5, 1), 2e-6);
@@ -73,7 +76,8 @@ TEST_CASE("depthwise: windows, dilation, stride, asymmetric, wide and narrow") {
   check_depthwise_case<float>("7x7", dw(1, 9, 9, 4, 7, 7), 2e-6);
   check_depthwise_case<float>("140 channels", dw(1, 3, 5, 140, 3, 3), 2e-6);
   check_depthwise_case<bf16>("bf16", dw(1, 7, 9, 16, 3, 3), 4e-3);
-  CHECK(contains(fault_of([&] { depthwise_forward<float>({}, geometry(1, 5, 5, 4, 8, 3, 3, 1, 1, 4), nullptr, nullptr, nullptr); }), "as many groups"));
+  CHECK(
+      contains(fault_of([&] { depthwise_forward<float>({}, geometry(1, 5, 5, 4, 8, 3, 3, 1, 1, 4), nullptr, nullptr, nullptr); }), "as many groups"));
 }
 
 TEST_CASE("point sampling and its gradient") {
@@ -83,7 +87,8 @@ TEST_CASE("point sampling and its gradient") {
   doubles want(dy.size()), dx(x.size());
   for (int n = 0; n < g.n; ++n)
     for (int p = 0; p < g.count; ++p) {
-      const double px = double(points[std::size_t((n * g.count + p) * 2)]) * g.w - 0.5, py = double(points[std::size_t((n * g.count + p) * 2 + 1)]) * g.h - 0.5;
+      const double px = double(points[std::size_t((n * g.count + p) * 2)]) * g.w - 0.5,
+                   py = double(points[std::size_t((n * g.count + p) * 2 + 1)]) * g.h - 0.5;
       for (int y = 0; y < g.h; ++y)
         for (int q = 0; q < g.w; ++q) {
           const double w = std::max(0.0, 1 - std::abs(px - q)) * std::max(0.0, 1 - std::abs(py - y));
@@ -109,12 +114,15 @@ TEST_CASE("point sampling and its gradient") {
 TEST_CASE("self attention, forward and backward") {
   for (auto g : {attention_geometry{2, 37, 37, 9, 70}, attention_geometry{1, 70, 131, 20, 5}}) {
     g.scale = 0.7f;
-    const auto q = random_values(std::size_t(g.batch * g.rows * g.key_channels), 1, -2, 2), k = random_values(std::size_t(g.batch * g.columns * g.key_channels), 2, -2, 2);
-    const auto v = random_values(std::size_t(g.batch * g.columns * g.channels), 3), dout = random_values(std::size_t(g.batch * g.rows * g.channels), 4);
+    const auto q = random_values(std::size_t(g.batch * g.rows * g.key_channels), 1, -2, 2),
+               k = random_values(std::size_t(g.batch * g.columns * g.key_channels), 2, -2, 2);
+    const auto v = random_values(std::size_t(g.batch * g.columns * g.channels), 3),
+               dout = random_values(std::size_t(g.batch * g.rows * g.channels), 4);
     doubles dq(q.size()), dk(k.size());
     auto score = [&](int b, int i, int j) {
       double s = 0;
-      for (int c = 0; c < g.key_channels; ++c) s += double(q[std::size_t((b * g.rows + i) * g.key_channels + c)]) * double(k[std::size_t((b * g.columns + j) * g.key_channels + c)]);
+      for (int c = 0; c < g.key_channels; ++c)
+        s += double(q[std::size_t((b * g.rows + i) * g.key_channels + c)]) * double(k[std::size_t((b * g.columns + j) * g.key_channels + c)]);
       return s * double(g.scale);
     };
     const auto want = reference_attention(g, v, dout, score, [&](auto&, int b, int i, int j, double ds) {
@@ -124,7 +132,8 @@ TEST_CASE("self attention, forward and backward") {
       }
     });
     in_every_order([&] {
-      device_array<float> pq(q), pk(k), pv(v), pd(dout), out(dout.size()), lse(std::size_t(g.batch * g.rows)), gq(q.size()), gk(k.size()), gv(v.size()), delta(attention_workspace(g));
+      device_array<float> pq(q), pk(k), pv(v), pd(dout), out(dout.size()), lse(std::size_t(g.batch * g.rows)), gq(q.size()), gk(k.size()),
+          gv(v.size()), delta(attention_workspace(g));
       const dot_score in{pq.get(), pk.get()};
       attention_forward({}, g, in, pv.get(), out.get(), lse.get());
       CHECK(relative_error(out.host(), want.out) < 5e-6);
@@ -156,7 +165,8 @@ TEST_CASE("graph attention with a mask, forward and backward") {
       ds[std::size_t(b * g.rows + i)] += d * slope, dt[std::size_t(b * g.columns + j)] += d * slope;
     });
     in_every_order([&] {
-      device_array<float> ps(s), pt(t), pv(v), pd(dout), out(dout.size()), lse(s.size()), gs(s.size()), gt(t.size()), gv(v.size()), delta(attention_workspace(g));
+      device_array<float> ps(s), pt(t), pv(v), pd(dout), out(dout.size()), lse(s.size()), gs(s.size()), gt(t.size()), gv(v.size()),
+          delta(attention_workspace(g));
       device_array<std::uint8_t> pm(mask);
       const additive_score in{ps.get(), pt.get(), masked ? pm.get() : nullptr};
       attention_forward({}, g, in, pv.get(), out.get(), lse.get());
@@ -180,7 +190,8 @@ TEST_CASE("matrix products and linear attention") {
         for (int j = 0; j < 33; ++j) {
           double sum = 0;
           for (int k = 0; k < 19; ++k)
-            sum += double(a[std::size_t(n * 67 * 19 + (p.transpose_a ? k * 67 + i : i * 19 + k))]) * double(b[std::size_t(n * 33 * 19 + (p.transpose_b ? j * 19 + k : k * 33 + j))]);
+            sum += double(a[std::size_t(n * 67 * 19 + (p.transpose_a ? k * 67 + i : i * 19 + k))]) *
+                   double(b[std::size_t(n * 33 * 19 + (p.transpose_b ? j * 19 + k : k * 33 + j))]);
           want[std::size_t((n * 67 + i) * 33 + j)] = 0.5 * sum + 2 * double(c[std::size_t((n * 67 + i) * 33 + j)]);
         }
     in_every_order([&] {
@@ -195,7 +206,8 @@ TEST_CASE("matrix products and linear attention") {
     for (std::size_t i = 0; i < 21; ++i)
       for (std::size_t j = 0; j < 30; ++j)
         for (std::size_t d = 0; d < 5; ++d)
-          for (std::size_t c = 0; c < 7; ++c) want[(n * 21 + i) * 7 + c] += double(q[(n * 21 + i) * 5 + d]) * double(k[(n * 30 + j) * 5 + d]) * double(v[(n * 30 + j) * 7 + c]);
+          for (std::size_t c = 0; c < 7; ++c)
+            want[(n * 21 + i) * 7 + c] += double(q[(n * 21 + i) * 5 + d]) * double(k[(n * 30 + j) * 5 + d]) * double(v[(n * 30 + j) * 7 + c]);
   in_every_order([&] {
     device_array<float> pq(q), pk(k), pv(v), context(2 * 5 * 7), out(2 * 21 * 7);
     linear_attention({}, 2, 21, 30, 5, 7, pq.get(), pk.get(), pv.get(), context.get(), out.get());
