@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Moving values: concatenation, slices, padding and cropping, quarter turns, reshaping, batches.
-// Attributes: slice, batch_slice: begin, count; pad_crop: count = pad_rule, mode = border, pad_* (negative crops);
+// Attributes: slice, batch_slice: begin, count; pad_crop: count = pad_rule, mode = border, pad_* (negative crops), alpha, beta = top and
+// left as fractions of the larger map, bins_h / bins_w = the window's share of each side (rules window and paste);
 // rotate: begin = counter-clockwise quarter turns (as rot90 over H, W), applied after count = flips (1: up-down, 2: left-right);
 // reshape: count = reshape_rule, bins_h, bins_w; flag (with `like`): the channels are as inputs[1], too.
 #pragma once
@@ -14,6 +15,8 @@ enum class pad_rule : int {
   center_floor,  // to the extent of inputs[1]; top = floor((want - have) / 2), negative when cropping
   center_trunc,  // the same, rounded toward zero
   offset,        // to the extent of inputs[1]; top = pad_top, left = pad_left
+  window,        // crops a share of each side that begins at a fraction of it; both rounded half to even
+  paste,         // to the extent of inputs[1]; lies at a fraction of it: undoes window
 };
 enum class border : int { zero, reflect, replicate };
 enum class reshape_rule : int {
@@ -48,6 +51,19 @@ constexpr value pad(builder& b, value x, int top, int left, int bottom, int righ
 constexpr value pad_crop_like(builder& b, value x, value like, pad_rule rule, int top = 0, int left = 0) {
   attributes at;
   at.count = int(rule), at.pad_top = top, at.pad_left = left;
+  return b.emit(op::pad_crop, {x.id, like.id}, x.channels, like.scale, at, like.exact);
+}
+/// A window of x that begins at the fractions (top, left) of its sides and is num / den of them: rows round(top H) .. + round(num H / den).
+constexpr value crop_window(builder& b, value x, double top, double left, int num, int den) {
+  if (num < 1 || den < num || top < 0 || left < 0 || top >= 1 || left >= 1) b.fail(fault::bad_option, den, num);
+  attributes at;
+  at.count = int(pad_rule::window), at.alpha = top, at.beta = left, at.bins_h = num, at.bins_w = den;
+  return b.emit(op::pad_crop, {x.id}, x.channels, x.scale.times(num, den), at, false);
+}
+/// Zeros of the extent of `like` with x at the fractions (top, left) of its sides.
+constexpr value paste_window(builder& b, value x, value like, double top, double left) {
+  attributes at;
+  at.count = int(pad_rule::paste), at.alpha = top, at.beta = left;
   return b.emit(op::pad_crop, {x.id, like.id}, x.channels, like.scale, at, like.exact);
 }
 constexpr value rotate(builder& b, value x, int quarter_turns, int flips = 0) {
@@ -85,12 +101,21 @@ constexpr value batch_part(builder& b, value x, int index, int parts) {
   return b.emit(op::batch_slice, {x.id}, x.channels, x.scale, at, x.exact);
 }
 
+/// x >= 0 to the nearest integer, halves to the even one.
+constexpr int round_even(double x) {
+  const int low = int(x);
+  const double rest = x - low;
+  return rest > 0.5 || (rest == 0.5 && low % 2) ? low + 1 : low;
+}
+
 /// Offset of x inside the result of a pad_crop node (top, left), from extents.
 constexpr void pad_offset(const attributes& a, int in_h, int in_w, int out_h, int out_w, int& top, int& left) {
   top = a.pad_top, left = a.pad_left;
   const int dh = out_h - in_h, dw = out_w - in_w;
   if (pad_rule(a.count) == pad_rule::center_floor) top = dh >= 0 ? dh / 2 : -((1 - dh) / 2), left = dw >= 0 ? dw / 2 : -((1 - dw) / 2);
   if (pad_rule(a.count) == pad_rule::center_trunc) top = dh / 2, left = dw / 2;
+  if (pad_rule(a.count) == pad_rule::window) top = -round_even(a.alpha * in_h), left = -round_even(a.beta * in_w);
+  if (pad_rule(a.count) == pad_rule::paste) top = round_even(a.alpha * out_h), left = round_even(a.beta * out_w);
 }
 
 constexpr bool arrange_extent(graph_error& e, const graph& g, int id, const shape* s, shape& out) {
@@ -126,6 +151,8 @@ constexpr bool arrange_extent(graph_error& e, const graph& g, int id, const shap
     case op::pad_crop:
       if (pad_rule(a.count) == pad_rule::given)
         out.h = x.h + a.pad_top + a.pad_bottom, out.w = x.w + a.pad_left + a.pad_right;
+      else if (pad_rule(a.count) == pad_rule::window)
+        out.h = round_even(double(x.h) * a.bins_h / a.bins_w), out.w = round_even(double(x.w) * a.bins_h / a.bins_w);
       else
         out.h = s[g.input_of(id, 1)].h, out.w = s[g.input_of(id, 1)].w;
       if (out.h < 1 || out.w < 1) e = {fault::input_size_not_allowed, id, 1, out.h < out.w ? out.h : out.w};
