@@ -46,7 +46,7 @@ inline void check(cudaError_t status, const char* doing) {
   if (status == cudaSuccess) return;
   const std::string what = std::string("cuda: ") + doing + ": " + cudaGetErrorName(status) + " (" + cudaGetErrorString(status) + ")";
   if (status == cudaErrorMemoryAllocation) throw memory_error(what + "; use a smaller batch or tile");
-  if (status == cudaErrorNoKernelImageForDevice) throw error(what + "; rebuild with this device's architecture in -Dcuda_archs");
+  if (status == cudaErrorNoKernelImageForDevice) throw error(what + "; rebuild with this device's architecture in -Dgpu_archs");
   throw error(what);
 }
 
@@ -54,7 +54,9 @@ template <class... Parameters, class... Arguments>
 inline void kernel_launch(const launch& l, void (*kernel)(Parameters...), Arguments&&... arguments) {
   if (l.shared > 48 * 1024)  // beyond what every device grants unasked
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)), l.name);
-  kernel<<<l.grid, l.block, l.shared, l.stream> > >(static_cast<Parameters>(arguments)...);
+  cudaLaunchConfig_t config{};
+  config.gridDim = l.grid, config.blockDim = l.block, config.dynamicSmemBytes = l.shared, config.stream = l.stream;
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), l.name);
   check(cudaGetLastError(), l.name);
 }
 }  // namespace RSSEG_BACKEND_NS
