@@ -50,14 +50,18 @@ struct value {
 
 namespace graph {
 
-// A compile-time lowering that goes wrong calls one of these: they are not constexpr, so that the compiler names them, the line
-// of the layer, and the arguments.
-inline void channels_do_not_match(int /*node*/, int /*expected*/, int /*given*/) {}
-inline void extents_do_not_match(int /*node*/, int /*expected_factor*/, int /*given_factor*/) {}
-inline void channels_not_divisible(int /*node*/, int /*divisor*/, int /*given*/) {}
-inline void input_channels_are_unknown_here(int /*node*/) {}
-inline void option_out_of_range(int /*node*/, int /*limit*/, int /*given*/) {}
-inline void no_value_of_that_name(int /*node*/) {}
+// A compile-time lowering that goes wrong calls one of these; each ends in a step that no compiler evaluates. So the message has the name
+// of the fault and the line of the layer, and the numbers: clang prints the arguments of the call, g++ the operands of a shift that it refuses.
+constexpr int stop_here(int expected, int given) {
+  if (given == 0) return expected / given;
+  return expected << (given > 0 ? -given : given);
+}
+constexpr int channels_do_not_match(int /*node*/, int expected, int given) { return stop_here(expected, given); }
+constexpr int extents_do_not_match(int /*node*/, int expected_factor, int given_factor) { return stop_here(expected_factor, given_factor); }
+constexpr int channels_not_divisible(int /*node*/, int divisor, int given) { return stop_here(divisor, given); }
+constexpr int input_channels_are_unknown_here(int node) { return stop_here(node, 0); }
+constexpr int option_out_of_range(int /*node*/, int limit, int given) { return stop_here(limit, given); }
+constexpr int no_value_of_that_name(int node) { return stop_here(node, 0); }
 
 class builder {
  public:

@@ -30,8 +30,8 @@ constexpr list<shape> extents_for(const graph& g, const shape* inputs, int count
   return s;
 }
 
-// Not constexpr on purpose: named by the compiler when an extent is asked for that the network cannot take.
-inline void this_input_size_is_not_allowed(int /*node*/, int /*expected*/, int /*given*/) {}
+// Named by the compiler, with the numbers, when an extent is asked for that the network cannot take (as in builder.hpp).
+constexpr int this_input_size_is_not_allowed(int /*node*/, int expected, int given) { return stop_here(expected, given); }
 
 constexpr list<shape> extents_or_stop(const graph& g, const shape* inputs, int count) {
   graph_error e;

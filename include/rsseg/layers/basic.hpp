@@ -27,6 +27,9 @@ struct norm_options {
 };
 
 namespace detail {
+constexpr void check_kernel(builder& b, const graph::attributes& at) {
+  if (at.kernel_h < 1 || at.kernel_w < 1) b.fail(graph::fault::bad_option, 1, at.kernel_h < at.kernel_w ? at.kernel_h : at.kernel_w);
+}
 constexpr graph::attributes conv_attributes(const conv_options& o, int out, int in) {
   graph::attributes at;
   at.kernel_h = o.kernel, at.kernel_w = o.kernel_w ? o.kernel_w : o.kernel;
@@ -45,6 +48,7 @@ constexpr graph::attributes conv_attributes(const conv_options& o, int out, int 
 constexpr value conv(builder& b, value x, int out, const conv_options& o = {}) {
   b.require_channels(x);
   graph::attributes at = detail::conv_attributes(o, out, x.channels);
+  detail::check_kernel(b, at);
   const int in = at.groups > 0 && x.channels > 0 ? x.channels / at.groups : 1;
   if (out < 1) b.fail(graph::fault::bad_option, 1, out);
   if (at.groups > 0 && x.channels % at.groups != 0) b.fail(graph::fault::not_divisible, at.groups, x.channels);
@@ -63,6 +67,7 @@ constexpr value conv_transpose(builder& b, value x, int out, const conv_options&
   conv_options p = o;
   if (p.padding < 0) p.padding = 0, p.padding_w = 0;
   graph::attributes at = detail::conv_attributes(p, out, x.channels);
+  detail::check_kernel(b, at);
   at.bins_h = at.bins_w = o.output_padding;
   const value w = b.parameter("weight", {x.channels, out / at.groups, at.kernel_h, at.kernel_w}, graph::init::kaiming_normal_out);
   const value bias = o.bias ? b.parameter("bias", {out}, graph::init::constant, 0) : value{};

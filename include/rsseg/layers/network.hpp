@@ -13,6 +13,7 @@ namespace rsseg {
 template <class Body, int Bands = from_data>
 struct Network {
   static constexpr void build(builder& b) {
+    static_assert(Layer<Body>, "Network: its body must have `static constexpr value build(builder&, value)`");
     const value x = b.input("x", Bands);
     b.set_tap("input", x);
     b.output("logits", Body::build(b, x), 1);
@@ -48,24 +49,45 @@ constexpr graph::graph lower(bool training, bool strict) {
 }
 }  // namespace detail
 
-/// A wrong composition shows here with its numbers: what, node, expected, given.
-template <graph::fault What, int Node, int Expected, int Given>
+/// The scope of a layer in a compiler's message: LAYER<'u', 'p', '1'>.
+template <char... Scope>
+struct LAYER {};
+/// A wrong composition shows here with its numbers: what, node, expected, given, and the scope of the layer.
+template <graph::fault What, int Node, int Expected, int Given, class Layer>
 struct GRAPH_ERROR {
   static constexpr bool ok = What == graph::fault::none;
 };
 
 namespace detail {
+struct composition {
+  graph::graph_error error;
+  char scope[48]{};
+  int length = 0;
+};
 template <class Net>
-inline constexpr graph::graph_error composition_error = lower<Net>(false, false).error;
-}
+inline constexpr composition composition_of = [] {
+  builder b(options_of<Net>(false), false);
+  Net::build(b);
+  composition c;
+  c.error = b.g.error;
+  if (b.failed())
+    for (char letter : b.error_path())
+      if (c.length < 48) c.scope[c.length++] = letter;
+  return c;
+}();
+template <class Net, std::size_t... I>
+constexpr LAYER<composition_of<Net>.scope[I]...> layer_at_fault(std::index_sequence<I...>);
+}  // namespace detail
 
 /// True if Net is well composed; fails to compile with the numbers, and with the layer, if not.
 template <NetworkType Net>
 constexpr bool well_composed() {
-  constexpr graph::graph_error e = detail::composition_error<Net>;
-  static_assert(GRAPH_ERROR<e.what, e.node, e.expected, e.given>::ok, "the network is not well composed; GRAPH_ERROR<what, node, expected, given>");
+  constexpr graph::graph_error e = detail::composition_of<Net>.error;
+  using layer = decltype(detail::layer_at_fault<Net>(std::make_index_sequence<std::size_t(detail::composition_of<Net>.length)>()));
+  static_assert(GRAPH_ERROR<e.what, e.node, e.expected, e.given, layer>::ok,
+                "the network is not well composed; GRAPH_ERROR<what, node, expected, given, layer>");
   if constexpr (e.what != graph::fault::none) {
-    constexpr int nodes = detail::lower<Net>(false, true).nodes.size();  // names the layer
+    constexpr int nodes = detail::lower<Net>(false, true).nodes.size();  // names the line of the layer
     return nodes > 0;
   }
   return true;

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+// A layer whose build yields nothing.
+// all: Seq: every part must have
+// all: Forgetful
+#include "rsseg/layers/network.hpp"
+
+using namespace rsseg;
+struct Forgetful {
+  static constexpr void build(builder& b, value x) { relu(b, x); }
+};
+struct Wrong : Network<Seq<Conv<8>, Forgetful>> {};
+static_assert(well_composed<Wrong>());

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+// A layer that describes nothing.
+// all: Network: its body must have
+// all: Sharpen
+#include "rsseg/layers/network.hpp"
+
+using namespace rsseg;
+struct Sharpen {};
+struct Wrong : Network<Sharpen> {};
+static_assert(well_composed<Wrong>());

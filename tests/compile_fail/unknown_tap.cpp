@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+// A skip that nobody remembered.
+// all: unknown_name
+// all: LAYER<'2'>
+// g++: Use<rsseg::fixed_string<4>{"lwo"}
+// clang++: no_value_of_that_name
+#include "rsseg/layers/network.hpp"
+
+using namespace rsseg;
+struct Wrong : Network<Seq<Tap<"low">, Conv<8>, Concat<Identity, Use<"lwo">>>> {};
+static_assert(well_composed<Wrong>());
