@@ -50,7 +50,8 @@ struct PatchGridNet {
   }
 };
 
-/// Both on images of Grid x Grid patches; sides are multiples of Grid. Inference gives every pixel its patch's scores. `patch_logits`: (Grid^2 N,K,1,1), patch-major.
+/// Both on images of Grid x Grid patches; sides are multiples of Grid. Inference gives every pixel its patch's scores. `patch_logits`: (Grid^2
+/// N,K,1,1), patch-major.
 template <int Grid = 8, int Classes = from_data, bool KeepPatches = false>
 struct PatchThenSegment {
   static_assert(Grid % 4 == 0);

@@ -8,24 +8,34 @@
 #include "rsseg/core/error.hpp"
 #include "rsseg/nets/entry.hpp"
 // networks (alphabetical)
+#include "rsseg/nets/awmf_cnn.hpp"
 #include "rsseg/nets/bisenet.hpp"
+#include "rsseg/nets/cascade_psp.hpp"
 #include "rsseg/nets/classification_with_an_edge.hpp"
+#include "rsseg/nets/deep_guided_filter.hpp"
 #include "rsseg/nets/deeplab_v1.hpp"
 #include "rsseg/nets/deeplab_v2.hpp"
 #include "rsseg/nets/deeplab_v3.hpp"
 #include "rsseg/nets/deeplab_v3plus.hpp"
 #include "rsseg/nets/enet.hpp"
 #include "rsseg/nets/fcn.hpp"
+#include "rsseg/nets/fctl.hpp"
 #include "rsseg/nets/fpn.hpp"
 #include "rsseg/nets/fusenet.hpp"
 #include "rsseg/nets/fusionnet.hpp"
+#include "rsseg/nets/glnet.hpp"
+#include "rsseg/nets/hazn.hpp"
 #include "rsseg/nets/hcanet.hpp"
 #include "rsseg/nets/hrnet.hpp"
 #include "rsseg/nets/icnet.hpp"
+#include "rsseg/nets/iss.hpp"
+#include "rsseg/nets/magnet.hpp"
 #include "rsseg/nets/mcnn.hpp"
 #include "rsseg/nets/mfal_net.hpp"
 #include "rsseg/nets/multiscale_skip.hpp"
 #include "rsseg/nets/parsenet.hpp"
+#include "rsseg/nets/patch_then_segment.hpp"
+#include "rsseg/nets/point_rend.hpp"
 #include "rsseg/nets/pspnet.hpp"
 #include "rsseg/nets/pyramids.hpp"
 #include "rsseg/nets/refinenet.hpp"
@@ -40,24 +50,34 @@ namespace rsseg {
 inline std::span<const std::span<const network_entry>> network_families() {
   static const std::span<const network_entry> families[] = {
       // families (alphabetical)
+      awmf_cnn_networks,
       bisenet_networks,
+      cascade_psp_networks,
       classification_with_an_edge_networks,
+      deep_guided_filter_networks,
       deeplab_v1_networks,
       deeplab_v2_networks,
       deeplab_v3_networks,
       deeplab_v3plus_networks,
       enet_networks,
       fcn_networks,
+      fctl_networks,
       fpn_networks,
       fusenet_networks,
       fusionnet_networks,
+      glnet_networks,
+      hazn_networks,
       hcanet_networks,
       hrnet_networks,
       icnet_networks,
+      iss_networks,
+      magnet_networks,
       mcnn_networks,
       mfal_net_networks,
       multiscale_skip_networks,
       parsenet_networks,
+      patch_then_segment_networks,
+      point_rend_networks,
       pspnet_networks,
       pyramids_networks,
       refinenet_networks,

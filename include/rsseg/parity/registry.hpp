@@ -8,6 +8,9 @@
 
 #include "rsseg/parity/case.hpp"
 // cases (alphabetical)
+#include "rsseg/nets/awmf_cnn.hpp"
+#include "rsseg/nets/cascade_psp.hpp"
+#include "rsseg/nets/deep_guided_filter.hpp"
 #include "rsseg/nets/deeplab_v3plus.hpp"
 #include "rsseg/nets/fusenet.hpp"
 #include "rsseg/nets/hrnet.hpp"
@@ -15,6 +18,7 @@
 #include "rsseg/nets/mcnn.hpp"
 #include "rsseg/nets/mfal_net.hpp"
 #include "rsseg/nets/multiscale_skip.hpp"
+#include "rsseg/nets/patch_then_segment.hpp"
 #include "rsseg/nets/pspnet.hpp"
 #include "rsseg/nets/segnet.hpp"
 #include "rsseg/nets/unet.hpp"
@@ -26,11 +30,17 @@
 #include "rsseg/parity/deeplab.hpp"
 #include "rsseg/parity/enet.hpp"
 #include "rsseg/parity/fcn.hpp"
+#include "rsseg/parity/fctl.hpp"
 #include "rsseg/parity/fpn.hpp"
 #include "rsseg/parity/fusionnet.hpp"
+#include "rsseg/parity/glnet.hpp"
+#include "rsseg/parity/hazn.hpp"
+#include "rsseg/parity/magnet.hpp"
 #include "rsseg/parity/multiscale.hpp"
+#include "rsseg/parity/point_rend.hpp"
 #include "rsseg/parity/pyramids.hpp"
 #include "rsseg/parity/refinenet.hpp"
+#include "rsseg/parity/refiners.hpp"
 #include "rsseg/parity/smaf_net.hpp"
 
 namespace rsseg {
@@ -38,6 +48,9 @@ namespace rsseg {
 inline std::span<const std::span<const parity_case>> parity_families() {
   static const std::span<const parity_case> families[] = {
       // families (alphabetical)
+      awmf_cnn_parity,
+      cascade_psp_parity,
+      deep_guided_filter_parity,
       deeplab_v3plus_parity,
       fusenet_parity,
       hrnet_parity,
@@ -53,12 +66,19 @@ inline std::span<const std::span<const parity_case>> parity_families() {
       parity::deeplab_parity,
       parity::enet_parity,
       parity::fcn_parity,
+      parity::fctl_parity,
       parity::fpn_parity,
       parity::fusionnet_parity,
+      parity::glnet_parity,
+      parity::hazn_parity,
+      parity::magnet_parity,
       parity::multiscale_parity,
+      parity::point_rend_parity,
       parity::pyramids_parity,
       parity::refinenet_parity,
+      parity::refiners_parity,
       parity::smaf_net_parity,
+      patch_then_segment_parity,
       pspnet_parity,
       segnet_parity,
       unet_parity,

@@ -31,7 +31,8 @@ constexpr value conv(builder& b, value x, value w, value bias, attributes at) {
 /// The data gradient of a convolution used as an up-sampling layer; at.count = output channels, weights (in, out/groups, kh, kw).
 constexpr value conv_transpose(builder& b, value x, value w, value bias, attributes at) {
   b.require_channels(x);
-  if (b.g.nodes[w.id].at.dims[0] != x.channels) b.fail(fault::channels_differ, b.g.nodes[w.id].at.dims[0], x.channels);
+  const node& weights = b.g.nodes[w.id];  // a weight that is not trained is a node of its own, without dims
+  if (weights.kind == op::parameter && weights.at.dims[0] != x.channels) b.fail(fault::channels_differ, weights.at.dims[0], x.channels);
   const scale_rule s = x.scale.times(at.stride_h, 1);
   const bool exact = x.exact && !x.scale.fixed();
   if (bias.valid()) return b.emit(op::conv_transpose, {x.id, w.id, bias.id}, at.count, s, at, exact);
