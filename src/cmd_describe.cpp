@@ -46,7 +46,8 @@ loaded_network load_network(const load_request& r) {
   if (r.classes && n.info.classes && r.classes != n.info.classes)
     throw usage_error(r.weights + ": has " + std::to_string(n.info.classes) + " classes, --classes says " + std::to_string(r.classes));
   if (r.bands && n.info.bands && r.bands != n.info.bands)
-    throw usage_error(r.weights + ": was trained on images of " + std::to_string(n.info.bands) + " bands, this image has " + std::to_string(r.bands));
+    throw usage_error(r.weights + ": was trained on images of " + std::to_string(n.info.bands) + " bands, " + r.image + " has " +
+                      std::to_string(r.bands));
   if (!n.info.classes) n.info.classes = r.classes;
   if (!n.info.bands) n.info.bands = r.bands ? r.bands : 3;
   if (!n.info.classes) throw usage_error(r.weights + ": does not say how many classes it has; give --classes");

@@ -60,6 +60,7 @@ void write_overlay(const segment_request& q, const loaded_network& n) {
 void run_segment(segment_request q, const common_options& common) {
   const auto source = io::open_raster(q.input);
   q.load.bands = source->info().bands;
+  q.load.image = q.input;
   std::error_code none;
   for (const std::string* out : {&q.output, &q.overlay})
     if (!out->empty() && std::filesystem::equivalent(*out, q.input, none))

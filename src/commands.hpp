@@ -37,6 +37,7 @@ struct loaded_network {
 };
 struct load_request {
   std::string net, weights, normalize;
+  std::string image = "this image";  ///< whose bands these are, for messages
   int classes = 0, bands = 0;
   bool segmenter = true;
 };

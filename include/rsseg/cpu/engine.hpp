@@ -156,6 +156,7 @@ class engine {
     for (int i = 0; i < n; ++i)  // views of external values
       if (plan_.entries[std::size_t(i)].alias_of >= 0 && pointers_[std::size_t(i)] == nullptr)
         pointers_[std::size_t(i)] = pointers_[std::size_t(plan_.entries[std::size_t(i)].alias_of)];
+    bind_weights();
     planned_inputs_.assign(inputs.begin(), inputs.end());
     prepared_version_ = 0;
     planned_threads_ = threads();
@@ -179,13 +180,14 @@ class engine {
 
   void run(const run_state& state) {
     const bool fresh = !training() && prepared_version_ != store_->version();
+    if (bound_to_ != store_->values().data()) bind_weights();
     call<T> c{&g_, 0, plan_.extents.data(), pointers_.data(), nullptr, nullptr, &state};
     for (int i = 0; i < g_.nodes.size(); ++i) {
       const std::size_t u = std::size_t(i);
       const graph::op kind = g_.nodes[i].kind;
       if (kind == graph::op::input || kind == graph::op::parameter || kind == graph::op::buffer || kind == graph::op::target) continue;
       if (constant_[u] && !fresh) continue;
-      if (kind == graph::op::reshape || kind == graph::op::stop_gradient) {
+      if (is_view(g_, i, plan_.extents.data())) {
         const void* from = pointers_[std::size_t(g_.input_of(i, 0))];
         if (from != pointers_[u]) std::memcpy(pointers_[u], from, plan_.entries[u].bytes);
         continue;
@@ -220,7 +222,18 @@ class engine {
   const shape& extent(int node) const { return plan_.extents[std::size_t(node)]; }
 
  private:
+  /// Points at the store's values, which the caller may have replaced by another vector.
+  void bind_weights() {
+    bound_to_ = store_->values().data();
+    for (int i = 0; i < g_.nodes.size(); ++i) {
+      const std::size_t u = std::size_t(i);
+      const int source = slot_[u] >= 0 ? i : plan_.entries[u].alias_of;
+      if (source >= 0 && slot_[std::size_t(source)] >= 0) pointers_[u] = store_->data(slot_[std::size_t(source)]);
+    }
+  }
+
   graph::graph g_;
+  const T* bound_to_ = nullptr;
   parameter_store<T>* store_;
   std::vector<int> slot_;  // of parameters and buffers in the store
   std::vector<bool> constant_;

@@ -39,6 +39,31 @@ inline std::string describe_error(const graph::graph& g, const graph::graph_erro
   }
 }
 
+/// The node's value is its first input's, element for element: nothing to compute. Reshapes always; padding, cropping, resizing and
+/// broadcasting when the extents happen to be equal.
+inline bool is_view(const graph::graph& g, int id, const shape* extents) {
+  const graph::node& n = g.nodes[id];
+  using graph::op;
+  if (n.kind == op::reshape || n.kind == op::stop_gradient) return true;
+  if (n.input_count == 0 || !(extents[id] == extents[g.input_of(id, 0)])) return false;
+  switch (n.kind) {
+    case op::pad_crop:
+    case op::pad_crop_grad: {
+      int top = 0, left = 0;
+      graph::ops::pad_offset(n.at, extents[id].h, extents[id].w, extents[id].h, extents[id].w, top, left);
+      return top == 0 && left == 0;
+    }
+    case op::resize:
+    case op::resize_grad:
+      return !(n.at.alpha > 0);
+    case op::reduce_like:
+    case op::broadcast_like:
+      return true;
+    default:
+      return false;
+  }
+}
+
 enum class storage : unsigned char { none, arena, external };
 
 struct plan_entry {
@@ -104,7 +129,7 @@ inline memory_plan plan_memory(const graph::graph& g, const std::vector<shape>& 
     // Reshapes and stop_gradient are the same memory; in-place operators may be, if nobody reads the input afterwards.
     for (int k = 0; k < g.nodes[i].input_count; ++k) {
       const int in = g.input_of(i, k), own = owner[std::size_t(in)];
-      const bool view = k == 0 && (g.nodes[i].kind == graph::op::reshape || g.nodes[i].kind == graph::op::stop_gradient);
+      const bool view = k == 0 && is_view(g, i, p.extents.data());
       if (bytes_of(in) != e.bytes || p.entries[std::size_t(own)].where == storage::none) continue;
       if (view) {
         owner[std::size_t(i)] = own;

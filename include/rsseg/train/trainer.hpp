@@ -236,7 +236,7 @@ class trainer {
       model_.weights().touch();
     }
     f();
-    if (!kept.empty()) values = std::move(kept), model_.weights().touch();
+    if (!kept.empty()) std::copy(kept.begin(), kept.end(), values.begin()), model_.weights().touch();
   }
   template <class Log>
   void validate(optimizer<float>& opt, training_state& s, const train_events& events, const Log& write_log) {
