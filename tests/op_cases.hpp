@@ -322,7 +322,7 @@ inline const std::vector<op_case>& op_cases() {
       {"crop_at_offset", {{1, 2, 8, 9}, {1, 1, 3, 4}},
        [](B b, V x) { return ops::pad_crop_like(b, x[0], x[1], ops::pad_rule::offset, -2, -5); }},
       {"crop_window", {{2, 3, 7, 9}}, [](B b, V x) { return ops::crop_window(b, x[0], 0.25, 0.4, 1, 2); }},
-      {"paste_window", {{2, 3, 3, 4}, {1, 1, 7, 9}}, [](B b, V x) { return ops::paste_window(b, x[0], x[1], 0.5, 0.3); }},
+      {"paste_window_like", {{2, 3, 3, 4}, {1, 1, 7, 9}}, [](B b, V x) { return ops::paste_window(b, x[0], x[1], 0.5, 0.3); }},
       {"rotate_1", {{2, 3, 3, 4}}, [](B b, V x) { return ops::rotate(b, x[0], 1); }},
       {"rotate_2", {{2, 3, 3, 4}}, [](B b, V x) { return ops::rotate(b, x[0], 2); }},
       {"rotate_3_flip", {{2, 3, 3, 4}}, [](B b, V x) { return ops::rotate(b, x[0], 3, 1); }},
