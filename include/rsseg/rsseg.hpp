@@ -7,3 +7,10 @@
 #include "rsseg/model/model.hpp"
 #include "rsseg/train/optimizer.hpp"
 #include "rsseg/train/schedule.hpp"
+
+#if RSSEG_EXTERN_KERNELS
+namespace rsseg::train {
+extern template class optimizer<float>;
+extern template class optimizer<double>;
+}  // namespace rsseg::train
+#endif
