@@ -44,7 +44,9 @@ int main(int argc, char** argv) {
   program::add_parity(app, common);
   program::add_bench(app, common);
   try {
-    const auto known = [&](const std::string& name) { return !app.get_subcommands([&](const CLI::App* a) { return a->get_name() == name; }).empty(); };
+    const auto known = [&](const std::string& name) {
+      return !app.get_subcommands([&](const CLI::App* a) { return a->get_name() == name; }).empty();
+    };
     if (argc > 1 && argv[1][0] != '-' && !known(argv[1])) throw usage_error("unknown command '" + std::string(argv[1]) + "'; see rsseg --help");
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
