@@ -2,7 +2,7 @@
 // Convolution in fp32 on CUDA cores: forward, data gradient, weight gradient. The readable version: a register-blocked matrix product (Volkov and
 // Demmel, SC 2008) whose operands are gathered while they are loaded. Tile 128 x 128 x 8, 8 x 8 results per thread, 128-bit loads, the next
 // slice fetched into registers while the present one is multiplied, one barrier per slice.
-// Floor: 2 * multiply-adds / 67 TFLOP/s on an H100 (3x3 64->64 at 512 x 512: 288 us); a kernel of this kind reaches 60 to 75 % of that.
+// Floor: 2 * multiply-adds / 67 TFLOP/s on an H100 (3x3 64->64 at 512 x 512: 288 us); 60 to 75 % of that is expected, not measured.
 #pragma once
 #include "conv_problem.cuh"
 

@@ -3,7 +3,7 @@
 // offset), and warp-group instructions multiply from shared memory. One warp loads, two warp groups multiply 64 rows each; a ring of slices connects
 // them with two mbarriers per slice, so that loading never waits for arithmetic nor the reverse (the warp-specialised design of CUTLASS 3). Forward,
 // and the data gradient at stride 1 (which is a forward pass with mirrored weights); bf16 and fp16; taps in the padding are skipped. Floors (H100):
-// 3x3 64->64 at 512 x 512: 24 us; ASPP 3x3 2048->256 at 64 x 64, batch 8: 387 us per rate; a kernel of this kind reaches 70 to 95 % of cuDNN.
+// 3x3 64->64 at 512 x 512: 24 us; ASPP 3x3 2048->256 at 64 x 64, batch 8: 387 us per rate; 70 to 95 % of cuDNN is expected, not measured.
 #pragma once
 #include "conv_problem.cuh"
 #include "hopper.cuh"
