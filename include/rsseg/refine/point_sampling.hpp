@@ -140,8 +140,10 @@ inline std::vector<std::int32_t> largest_indices(const T* value, std::int64_t co
 template <class T>
 inline void grid_points(const std::int32_t* index, std::int64_t count, int h, int w, T* points) {
   for (std::int64_t i = 0; i < count; ++i) {
-    points[2 * i] = T(float((index[i] % w + 0.5) / w));
-    points[2 * i + 1] = T(float((index[i] / w + 0.5) / h));
+    // volatile: g++ 12 at -O2 drops the rounding of double(float(x)) when it vectorises this loop.
+    const volatile float x = float((index[i] % w + 0.5) / w), y = float((index[i] / w + 0.5) / h);
+    points[2 * i] = T(x);
+    points[2 * i + 1] = T(y);
   }
 }
 
