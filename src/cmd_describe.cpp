@@ -205,15 +205,25 @@ void add_describe(CLI::App& app, common_options& common) {
                       graph::extent_text(s[i]).c_str(), with_units(double(graph::macs_of(g, i, s.begin()))).c_str());
     }
     if (o->memory) {
-      const memory_plan& p = engine.plan();
-      const graph::graph& ig = engine.graph();
-      std::printf("\narena of inference: %.1f MiB, fullest at '%s'\n%-44s %-22s %12s %12s\n", double(p.arena_bytes) / 1048576,
-                  p.peak_node >= 0 ? std::string(ig.name_of(p.peak_node)).c_str() : "", "scope", "operator", "offset", "bytes");
-      for (int i = 0; i < ig.nodes.size(); ++i) {
-        const plan_entry& q = p.entries[std::size_t(i)];
-        if (q.where != storage::arena) continue;
-        std::printf("%-44s %-22s %12zu %12zu%s\n", std::string(ig.name_of(i)).c_str(), graph::detail::brief(ig, i).c_str(), q.offset, q.bytes,
-                    q.alias_of >= 0 ? "  in place" : "");
+      const auto print_plan = [](const char* what, const cpu::engine<float>& e) {
+        const memory_plan& p = e.plan();
+        const graph::graph& pg = e.graph();
+        std::printf("\narena of %s: %.1f MiB, fullest at '%s'\n%-44s %-22s %12s %12s\n", what, double(p.arena_bytes) / 1048576,
+                    p.peak_node >= 0 ? std::string(pg.name_of(p.peak_node)).c_str() : "", "scope", "operator", "offset", "bytes");
+        for (int i = 0; i < pg.nodes.size(); ++i) {
+          const plan_entry& q = p.entries[std::size_t(i)];
+          if (q.where != storage::arena) continue;
+          std::printf("%-44s %-22s %12zu %12zu%s%s\n", std::string(pg.name_of(i)).c_str(), graph::detail::brief(pg, i).c_str(), q.offset, q.bytes,
+                      pg.nodes[i].pass ? "  backward" : "", q.alias_of >= 0 ? "  in place" : "");
+        }
+      };
+      print_plan("inference", engine);
+      graph::graph again = lower_network(e.build, tb);
+      graph::make_training_graph(again);
+      if (again.error.what == graph::fault::none && train_bytes > 0) {
+        cpu::engine<float> t(std::move(again), model.weights());
+        t.plan_for(inputs);
+        print_plan("a training step", t);
       }
     }
   });

@@ -87,7 +87,10 @@ class Works(Case):
         self.assertEqual(facts["output"], [1, 6, 64, 64])
         self.assertIn("digraph", self.run_ok("describe", "unet-16", "--dot"))
         self.assertIn("flowchart", self.run_ok("describe", "unet-16", "--mermaid"))
-        self.assertIn("arena of inference", self.run_ok("describe", "unet-16", "--memory", "--input", "1,3,64,64"))
+        text = self.run_ok("describe", "unet-16", "--memory", "--input", "1,3,64,64")
+        self.assertIn("arena of inference", text)
+        self.assertIn("arena of a training step", text)
+        self.assertIn("in place", text)
 
     def test_train_leaves_what_it_promises(self):
         for name in ("weights.safetensors", "checkpoint.safetensors", "log.jsonl", "report.html"):

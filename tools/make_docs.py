@@ -88,13 +88,14 @@ for family, (header, head, entries) in families.items():
         page.append(f"| `{name}` | {size} | {' | '.join(cost)} |")
         rows.append((name, title if len(entries) == 1 else listed[name]["title"], family, size, f))
     segmenter = [name for name, _ in entries if listed[name]["segmenter"]]
-    page += ["", "Memory is the planned arena for batch 1, without weights.", "", f"Published: {text['published']}", "", "## Training", ""]
+    page += ["", "Memory is the planned arena for batch 1, without weights.", "", *([f"Published: {text['published']}", ""] if text["published"] else []), "## Training", ""]
     if segmenter:
         page += ["The paper's recipe (optimiser, rate, decay, batch, crop) is the default of the options; `--help` lists them.", "", "```",
                  f"rsseg train --net {segmenter[0]} --data DIR --val DIR --minutes 60 --out OUT", "rsseg segment --weights OUT/weights.safetensors scene.tif -o map.tif", "```"]
     else:
         page += ["Its inputs are not one image of bands, so `rsseg train` does not drive it; train it through the library (samples/)."]
-    page += ["", "## Ours, where the paper is silent", "", text["ours"], ""]
+    if text["ours"]:
+        page += ["", "## Ours, where the paper is silent", "", text["ours"], ""]
     notes = out / "notes" / f"{family}.md"  # further hand-written matter, if any; its title is dropped
     if notes.exists():
         page += ["## Notes", "", re.sub(r"^# .*\n+", "", notes.read_text()).replace("\n## ", "\n### ").strip(), ""]

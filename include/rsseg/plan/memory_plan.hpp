@@ -17,7 +17,11 @@ namespace rsseg {
 /// Text of a graph error with the layer's name, for exceptions and messages.
 inline std::string describe_error(const graph::graph& g, const graph::graph_error& e) {
   std::string where = "node " + std::to_string(e.node);
-  if (e.node >= 0 && e.node < g.nodes.size() && g.nodes[e.node].name_length > 0) where = "layer '" + std::string(g.name_of(e.node)) + "'";
+  if (e.node >= 0 && e.node < g.nodes.size()) {
+    int named = e.node;  // operators outside of any scope are named by what feeds them
+    while (g.nodes[named].name_length == 0 && g.nodes[named].input_count > 0) named = g.input_of(named, 0);
+    if (g.nodes[named].name_length > 0) where = (named == e.node ? "layer '" : "after layer '") + std::string(g.name_of(named)) + "'";
+  }
   const std::string expected = std::to_string(e.expected), given = std::to_string(e.given);
   switch (e.what) {
     case graph::fault::channels_differ:
