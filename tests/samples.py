@@ -10,6 +10,7 @@ import os, pathlib, shlex, shutil, subprocess, sys, tempfile
 source = pathlib.Path(sys.argv[1]).resolve()
 build = pathlib.Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else None
 user = source / "samples" / "subproject_user"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # other tests may run on the same cores
 launcher = ["ccache"] if shutil.which("ccache") else []
 
 
