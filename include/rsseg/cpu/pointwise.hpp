@@ -65,7 +65,7 @@ void unary_grad(const call<T>& c) {
     case function::relu:
       return map(n, dy, r, dx, [](T d, T y) RSSEG_INLINE_BODY { return y > 0 ? d : T(0); });
     case function::relu6:
-      return map(n, dy, r, dx, [](T d, T y) RSSEG_INLINE_BODY { return (y > 0) & (y < 6) ? d : T(0); });
+      return map(n, dy, r, dx, [](T d, T y) RSSEG_INLINE_BODY { return ((y > 0) & (y < 6)) ? d : T(0); });
     case function::leaky_relu:
       return map(n, dy, r, dx, [a](T d, T x) RSSEG_INLINE_BODY { return x > 0 ? d : a * d; });
     case function::elu:
