@@ -148,15 +148,13 @@ TEST_CASE("bits do not depend on the number of threads") {
         run.run();
         for (int id = 0; id < g.g.nodes.size(); ++id) {
           if (g.g.nodes[id].type == graph::data_type::index) continue;
-          if (threads == 1)
-            first.push_back(values_of(run, id));
-          else
-            first.push_back(values_of(run, id));
+          first.push_back(values_of(run, id));
         }
       }
       const std::size_t n = first.size() / 3;
       for (std::size_t k = 0; k < n; ++k) {
         CAPTURE(k);
+        if (first[k].empty()) continue;  // nodes that run for their effect
         CHECK(std::memcmp(first[k].data(), first[n + k].data(), first[k].size() * sizeof(T)) == 0);
         CHECK(std::memcmp(first[k].data(), first[2 * n + k].data(), first[k].size() * sizeof(T)) == 0);
       }
