@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "rsseg/io/atomic_file.hpp"
-#include "rsseg/io/detail/image_format.inc"  // after image.hpp
+#include "rsseg/io/detail/image_format.inc"
 #include "rsseg/io/detail/stb.hpp"
 #include "rsseg/io/image.hpp"
 
