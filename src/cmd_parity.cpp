@@ -3,8 +3,8 @@
 #include <cstdio>
 
 #include "commands.hpp"
+#include "rsseg/parity/fixtures.hpp"
 #include "rsseg/parity/manifest.hpp"
-#include "rsseg/train/fixtures.hpp"
 
 namespace rsseg::program {
 
@@ -23,12 +23,12 @@ void add_parity(CLI::App& app, common_options& common) {
     nlohmann::json all = nlohmann::json::array();
     for (const std::string& file : o->files) {
       if (interrupted()) throw CLI::RuntimeError(130);
-      std::vector<train::fixture_result> results;
+      std::vector<parity::fixture_result> results;
       try {
-        const auto j = train::fixture::load(file);
-        if (!train::fixture_kind(j).empty()) {
-          for (auto& r : train::check_fixture_file<float>(file)) r.group += " float", results.push_back(r);
-          for (auto& r : train::check_fixture_file<double>(file)) r.group += " double", results.push_back(r);
+        const auto j = parity::fixture::load(file);
+        if (!parity::fixture_kind(j).empty()) {
+          for (auto& r : parity::check_fixture_file<float>(file)) r.group += " float", results.push_back(r);
+          for (auto& r : parity::check_fixture_file<double>(file)) r.group += " double", results.push_back(r);
         } else {
           results = parity::check_manifest(j, !o->eval_only);
         }
@@ -41,7 +41,7 @@ void add_parity(CLI::App& app, common_options& common) {
         continue;
       }
       int missed = 0;
-      const train::fixture_result* worst = nullptr;
+      const parity::fixture_result* worst = nullptr;
       nlohmann::json groups = nlohmann::json::array();
       for (const auto& r : results) {
         missed += !r.passed();

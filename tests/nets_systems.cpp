@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "nets_facts.hpp"
+#include "rsseg/layers/point_ops.hpp"
 #include "rsseg/model/model.hpp"
 #include "rsseg/nets/awmf_cnn.hpp"
 #include "rsseg/nets/deep_guided_filter.hpp"
@@ -10,7 +11,6 @@
 #include "rsseg/nets/iss.hpp"
 #include "rsseg/nets/magnet.hpp"
 #include "rsseg/nets/patch_then_segment.hpp"
-#include "rsseg/refine/point_ops.hpp"
 
 using namespace rsseg;
 
@@ -40,8 +40,8 @@ static_assert(output_of<window_and_back>(shape{1, 1, 5, 7}) == shape{1, 1, 2, 4}
 struct replace_two {
   static constexpr void build(builder& b) {
     const value x = b.input("x", 2);
-    const value where = refine::uncertain_cells(b, x, 2);
-    b.output("y", refine::place_at(b, x, where, graph::ops::affine(b, refine::sample_at(b, x, where), 0, 9)));
+    const value where = uncertain_cells(b, x, 2);
+    b.output("y", place_at(b, x, where, graph::ops::affine(b, sample_at(b, x, where), 0, 9)));
   }
 };
 }  // namespace

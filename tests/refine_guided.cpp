@@ -7,11 +7,12 @@
 #include <vector>
 
 #include "rsseg/core/random.hpp"
+#include "rsseg/cpu/point_sampling.hpp"
 #include "rsseg/refine/guided_filter.hpp"
-#include "rsseg/refine/point_sampling.hpp"
 
 using namespace rsseg;
 using namespace rsseg::refine;
+using namespace rsseg::cpu;  // point_sampling.hpp
 
 namespace {
 template <class T = double>

@@ -5,14 +5,14 @@
 #include <cmath>
 #include <string>
 
-#include "rsseg/train/fixtures.hpp"
+#include "rsseg/parity/fixtures.hpp"
 
 #ifndef RSSEG_TEST_DIR
 #define RSSEG_TEST_DIR "tests"
 #endif
 
 using namespace rsseg;
-using namespace rsseg::train;
+using namespace rsseg::parity;
 using nlohmann::json;
 
 namespace {

@@ -10,8 +10,8 @@
 #include "rsseg/core/parallel.hpp"
 #include "rsseg/cpu/inplace.hpp"
 #include "rsseg/cpu/table.hpp"
-#include "rsseg/model/parameter_store.hpp"
 #include "rsseg/plan/memory_plan.hpp"
+#include "rsseg/plan/parameter_store.hpp"
 
 namespace rsseg::cpu {
 

@@ -9,8 +9,8 @@
 #include "rsseg/layers/guided_filter.hpp"
 #include "rsseg/layers/naming.hpp"
 #include "rsseg/nets/entry.hpp"
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/resnet.hpp"
-#include "rsseg/parity/case.hpp"
 
 namespace rsseg {
 

@@ -7,9 +7,9 @@
 #pragma once
 #include "rsseg/layers/aspp.hpp"
 #include "rsseg/nets/entry.hpp"
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/resnet.hpp"
 #include "rsseg/nets/xception.hpp"
-#include "rsseg/parity/case.hpp"
 
 namespace rsseg {
 

@@ -8,7 +8,7 @@
 #pragma once
 #include "rsseg/layers/conv_block.hpp"
 #include "rsseg/nets/entry.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg {
 

@@ -5,8 +5,8 @@
 // of 32. C = 18, 32, 48; two small forms. Bilinear without aligned corners, as in the authors' code for PyTorch 1.1.
 #pragma once
 #include "rsseg/nets/entry.hpp"
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/resnet.hpp"
-#include "rsseg/parity/case.hpp"
 
 namespace rsseg {
 

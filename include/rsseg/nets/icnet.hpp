@@ -6,8 +6,8 @@
 // The first block of the third stage strides in its 3x3 convolution; MsraStride puts that in the 1x1 in front, as the Caffe model has it.
 #pragma once
 #include "rsseg/nets/entry.hpp"
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/resnet.hpp"
-#include "rsseg/parity/case.hpp"
 
 namespace rsseg {
 

@@ -9,7 +9,7 @@
 #include "rsseg/graph/ops/arrange.hpp"
 #include "rsseg/layers/basic.hpp"
 #include "rsseg/nets/entry.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg {
 

@@ -8,7 +8,7 @@
 #include "rsseg/layers/attention.hpp"
 #include "rsseg/layers/conv_block.hpp"
 #include "rsseg/nets/entry.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg {
 

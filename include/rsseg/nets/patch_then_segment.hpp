@@ -10,7 +10,7 @@
 #include "rsseg/graph/ops/arrange.hpp"
 #include "rsseg/layers/conv_block.hpp"
 #include "rsseg/nets/entry.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg {
 

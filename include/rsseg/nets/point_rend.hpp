@@ -11,9 +11,9 @@
 #pragma once
 #include "rsseg/graph/ops/source.hpp"
 #include "rsseg/layers/naming.hpp"
+#include "rsseg/layers/point_ops.hpp"
 #include "rsseg/nets/entry.hpp"
 #include "rsseg/nets/resnet.hpp"
-#include "rsseg/refine/point_ops.hpp"
 
 namespace rsseg {
 
@@ -73,7 +73,7 @@ constexpr point_rend_maps point_rend_features(builder& b, value x, int classes, 
 /// Scores at points (N,2,P,1): (N,K,P,1).
 constexpr value point_rend_head(builder& b, const point_rend_maps& m, value points, int classes) {
   const scope s(b, "sem_seg_head.point_head");
-  value y = concat(b, refine::sample_at(b, m.fine, points), refine::sample_at(b, m.coarse, points));
+  value y = concat(b, sample_at(b, m.fine, points), sample_at(b, m.coarse, points));
   for (int i = 1; i <= 3; ++i) y = relu(b, linear(b, numbered("fc", i), y, 256));
   return linear(b, "predictor", y, classes);
 }
@@ -84,8 +84,8 @@ constexpr value point_rend_subdivide(builder& b, const point_rend_maps& m, int c
   for (int i = 0; i < steps; ++i) {
     const shared_weights shared(b, i > 0 || !fresh);
     y = resize_by(b, y, 2);
-    const value where = refine::uncertain_cells(b, y, points);
-    y = refine::place_at(b, y, where, point_rend_head(b, m, where, classes));
+    const value where = uncertain_cells(b, y, points);
+    y = place_at(b, y, where, point_rend_head(b, m, where, classes));
   }
   return y;
 }
@@ -105,8 +105,8 @@ struct PointRend {
       const scope s(b, "points");  // the stream of the draw
       noise = ops::noise(b, ops::slice(b, whole, 0, 1));
     }
-    const value where = refine::random_cells(b, whole, noise, pixels_per_point);
-    b.output("logits", refine::place_at(b, whole, where, point_rend_head(b, m, where, k)), pixels_per_point);
+    const value where = random_cells(b, whole, noise, pixels_per_point);
+    b.output("logits", place_at(b, whole, where, point_rend_head(b, m, where, k)), pixels_per_point);
     b.output("coarse", m.coarse, 1, label_rule::resize_logits, false, true);
   }
 };

@@ -6,8 +6,8 @@
 #pragma once
 #include "rsseg/layers/pyramid_pooling.hpp"
 #include "rsseg/nets/entry.hpp"
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/resnet.hpp"
-#include "rsseg/parity/case.hpp"
 
 namespace rsseg {
 

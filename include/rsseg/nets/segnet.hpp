@@ -6,7 +6,7 @@
 #pragma once
 #include "rsseg/layers/naming.hpp"
 #include "rsseg/nets/entry.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg {
 

@@ -7,8 +7,8 @@
 //   UNetResNet34  encoder replaced by a ResNet-34, nearest up-sampling (segmentation_models); H, W multiples of 32.
 #pragma once
 #include "rsseg/nets/entry.hpp"
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/resnet.hpp"
-#include "rsseg/parity/case.hpp"
 
 namespace rsseg {
 

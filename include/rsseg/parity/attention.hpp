@@ -3,8 +3,8 @@
 #pragma once
 #include "rsseg/layers/attention.hpp"
 #include "rsseg/layers/graph_attention.hpp"
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/sga_net.hpp"
-#include "rsseg/parity/case.hpp"
 
 namespace rsseg::parity {
 

@@ -2,9 +2,9 @@
 // Backbones with probes for comparison with their references: `body` = ResNet or VGG, `head` = 1x1 convolution to the classes on the
 // last map; every stage is an output. Also ResNet-18 with its classifier.
 #pragma once
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/resnet.hpp"
 #include "rsseg/nets/vgg.hpp"
-#include "rsseg/parity/case.hpp"
 
 namespace rsseg::parity {
 

@@ -2,7 +2,7 @@
 // BiSeNet v1 with its auxiliary maps as outputs, and its two modules alone behind a 1x1 convolution `pre`.
 #pragma once
 #include "rsseg/nets/bisenet.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg::parity {
 

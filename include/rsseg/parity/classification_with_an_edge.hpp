@@ -2,7 +2,7 @@
 // Classification with an edge: base width 16, one scale, every side map as output.
 #pragma once
 #include "rsseg/nets/classification_with_an_edge.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg::parity {
 

@@ -4,8 +4,8 @@
 #include "rsseg/nets/deeplab_v1.hpp"
 #include "rsseg/nets/deeplab_v2.hpp"
 #include "rsseg/nets/deeplab_v3.hpp"
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/parsenet.hpp"
-#include "rsseg/parity/case.hpp"
 #include "rsseg/parity/raw_scores.hpp"
 
 namespace rsseg::parity {

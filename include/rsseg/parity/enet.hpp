@@ -2,7 +2,7 @@
 // ENet and its bottlenecks for comparison with the reference; single blocks sit behind a 1x1 convolution `pre`.
 #pragma once
 #include "rsseg/nets/enet.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg::parity {
 

@@ -2,7 +2,7 @@
 // The FCN family for comparison with its references: narrow classifier layers, auxiliary map as output.
 #pragma once
 #include "rsseg/nets/fcn.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg::parity {
 

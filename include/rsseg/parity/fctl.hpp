@@ -2,7 +2,7 @@
 // FCtL's blocks under a plain 1x1 head, and the whole network with its scores times 16.
 #pragma once
 #include "rsseg/nets/fctl.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg::parity {
 

@@ -2,7 +2,7 @@
 // Semantic FPN with its pyramid as outputs.
 #pragma once
 #include "rsseg/nets/fpn.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg::parity {
 

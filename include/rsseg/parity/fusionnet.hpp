@@ -3,7 +3,7 @@
 // cross entropy reaches both networks; the regulariser is an output.
 #pragma once
 #include "rsseg/nets/fusionnet.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg::parity {
 

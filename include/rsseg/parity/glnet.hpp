@@ -2,7 +2,7 @@
 // GLNet's three stages with scores at stride 4 and every head as output.
 #pragma once
 #include "rsseg/nets/glnet.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg::parity {
 

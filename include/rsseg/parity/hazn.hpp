@@ -2,7 +2,7 @@
 // HAZN with a narrow trunk and one fixed box.
 #pragma once
 #include "rsseg/nets/hazn.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg::parity {
 

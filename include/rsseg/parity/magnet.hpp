@@ -2,7 +2,7 @@
 // MagNet's two networks.
 #pragma once
 #include "rsseg/nets/magnet.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg::parity {
 

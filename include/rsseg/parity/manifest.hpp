@@ -11,13 +11,12 @@
 #include <vector>
 
 #include "rsseg/model/model.hpp"
+#include "rsseg/parity/fill.hpp"
+#include "rsseg/parity/fixture_reader.hpp"
 #include "rsseg/parity/registry.hpp"
-#include "rsseg/train/fixture_reader.hpp"
-#include "rsseg/train/parity_fill.hpp"
 
 namespace rsseg::parity {
 
-using train::fixture_result;
 using json = nlohmann::json;
 
 namespace detail {
@@ -91,7 +90,7 @@ filled_model<T> fill_model(const json& m, const parity_case& definition) {
   if (inputs.contains("rgb") && inputs.at("rgb").size() == 4) o.bands = inputs.at("rgb").at(1).get<int>();
   f.model = std::make_unique<basic_model<T>>(definition.build, o);
 
-  const train::parity_fill fill(field(m, "fill_prefix").get<std::string>());
+  const parity::parity_fill fill(field(m, "fill_prefix").get<std::string>());
   parameter_store<T>& w = f.model->weights();
   std::vector<bool> seen(w.entries().size(), false);
   for (const json& s : field(m, "state")) {

@@ -2,8 +2,8 @@
 // ScasNet, HCANet and its two poolings for comparison with their reconstructions, with the maps in front of the last resize.
 #pragma once
 #include "rsseg/nets/hcanet.hpp"
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/scasnet.hpp"
-#include "rsseg/parity/case.hpp"
 
 namespace rsseg::parity {
 

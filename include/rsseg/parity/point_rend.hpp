@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // PointRend at given points (v in [-1, 1) stands for the coordinate (v + 1) / 2), and its subdivision with two numbers of points.
 #pragma once
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/point_rend.hpp"
-#include "rsseg/parity/case.hpp"
 
 namespace rsseg::parity {
 

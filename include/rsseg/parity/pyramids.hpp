@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The four pyramids with their levels as outputs.
 #pragma once
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/pyramids.hpp"
-#include "rsseg/parity/case.hpp"
 
 namespace rsseg::parity {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // RefineNet for comparison with its reference (scores scaled by a power of two to keep the softmax unsaturated), and one block alone.
 #pragma once
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/refinenet.hpp"
-#include "rsseg/parity/case.hpp"
 #include "rsseg/parity/raw_scores.hpp"
 
 namespace rsseg::parity {

@@ -2,7 +2,7 @@
 // Refinement networks with all their steps as outputs.
 #pragma once
 #include "rsseg/nets/iss.hpp"
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 
 namespace rsseg::parity {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "rsseg/parity/case.hpp"
+#include "rsseg/nets/parity_case.hpp"
 // cases (alphabetical)
 #include "rsseg/nets/awmf_cnn.hpp"
 #include "rsseg/nets/cascade_psp.hpp"

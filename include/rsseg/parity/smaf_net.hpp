@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // SMAF-Net, stage 2, base width 32, with the discriminator's score as output.
 #pragma once
+#include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/smaf_net.hpp"
-#include "rsseg/parity/case.hpp"
 
 namespace rsseg::parity {
 

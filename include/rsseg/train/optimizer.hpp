@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "rsseg/core/parallel.hpp"
-#include "rsseg/model/parameter_store.hpp"
+#include "rsseg/plan/parameter_store.hpp"
 
 namespace rsseg::train {
 

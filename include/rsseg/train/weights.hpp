@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "rsseg/io/safetensors.hpp"
-#include "rsseg/model/parameter_store.hpp"
+#include "rsseg/plan/parameter_store.hpp"
 
 namespace rsseg::train {
 

@@ -8,9 +8,9 @@
 
 #include "rsseg/classical/region_merging.hpp"
 #include "rsseg/classical/texture.hpp"
-#include "rsseg/train/fixture_reader.hpp"
+#include "rsseg/parity/fixture_reader.hpp"
 
-namespace rsseg::train::fixture {
+namespace rsseg::parity::fixture {
 
 template <class T>
 inline void check_classical(const json& f, report<T>& out) {
@@ -76,4 +76,4 @@ inline void check_classical(const json& f, report<T>& out) {
   if (same_length) out.results.push_back({"region_merging.costs", deviation(costs, expected_costs, "costs"), report<T>::single ? 1e-5 : 1e-9});
 }
 
-}  // namespace rsseg::train::fixture
+}  // namespace rsseg::parity::fixture

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Reading and writing feature maps at points inside a network (PointRend, Kirillov, Wu, He, Girshick, CVPR 2020, Sec. 3): operators of
-// graph/custom.hpp over the plain functions of point_sampling.hpp. CPU only. Points are (N,2,P,1) = (x, y) in [0, 1]^2.
+// graph/custom.hpp over the plain functions of cpu/point_sampling.hpp. CPU only. Points are (N,2,P,1) = (x, y) in [0, 1]^2.
 //   sample_at       (x, points) -> (N,C,P,1), bilinear, zeros outside; differentiable in x
 //   uncertain_cells (scores (N,K,H,W)) -> centres of the `count` pixels whose two largest scores are closest
 //   random_cells    (scores, noise (N,1,H,W)) -> P = H W / share pixels: three quarters the most uncertain of 3 P random ones, the rest random
@@ -9,24 +9,24 @@
 #include <algorithm>
 #include <vector>
 
+#include "rsseg/cpu/point_sampling.hpp"
 #include "rsseg/graph/custom.hpp"
-#include "rsseg/refine/point_sampling.hpp"
 
-namespace rsseg::refine {
+namespace rsseg {
 
 namespace detail {
 
 template <class T>
 void sample_at_kernel(const custom_call<T>& c) {
   const shape p = c.in_extent[1];
-  sample_bilinear(c.in[0], c.in_extent[0], c.in[1], p.h * p.w, c.out);
+  cpu::sample_bilinear(c.in[0], c.in_extent[0], c.in[1], p.h * p.w, c.out);
 }
 /// (dy, points, x).
 template <class T>
 void sample_at_grad_kernel(const custom_call<T>& c) {
   const shape p = c.in_extent[1];
   std::fill(c.out, c.out + c.out_extent.size(), T(0));
-  sample_bilinear_backward(c.in[2], c.in_extent[2], c.in[1], p.h * p.w, c.in[0], c.out, static_cast<T*>(nullptr));
+  cpu::sample_bilinear_backward(c.in[2], c.in_extent[2], c.in[1], p.h * p.w, c.in[0], c.out, static_cast<T*>(nullptr));
 }
 constexpr shape extent_at_points(const graph::attributes&, const shape* in, int) { return {in[0].n, in[0].c, in[1].h, in[1].w}; }
 constexpr shape extent_of_third(const graph::attributes&, const shape* in, int) { return in[2]; }
@@ -44,9 +44,9 @@ void cells_kernel(const custom_call<T>& c) {
   std::vector<T> score(static_cast<std::size_t>(cells));
   std::vector<std::int32_t> chosen;
   for (int n = 0; n < s.n; ++n) {
-    uncertainty(c.in[0] + n * cells * s.c, cells, s.c, score.data());
+    cpu::uncertainty(c.in[0] + n * cells * s.c, cells, s.c, score.data());
     if (c.inputs == 1) {
-      chosen = largest_indices(score.data(), cells, count);
+      chosen = cpu::largest_indices(score.data(), cells, count);
     } else {  // the pixels of the largest noise are a random subset; those below them another
       const T* noise = c.in[1] + n * cells;
       std::vector<std::int32_t> order(score.size());
@@ -57,11 +57,12 @@ void cells_kernel(const custom_call<T>& c) {
       for (std::int64_t i = 0; i < pool; ++i) of_pool.push_back(score[std::size_t(order[std::size_t(i)])]);
       chosen.clear();
       std::vector<bool> taken(order.size());
-      for (const std::int32_t i : largest_indices(of_pool.data(), pool, hard)) chosen.push_back(order[std::size_t(i)]), taken[std::size_t(i)] = true;
+      for (const std::int32_t i : cpu::largest_indices(of_pool.data(), pool, hard))
+        chosen.push_back(order[std::size_t(i)]), taken[std::size_t(i)] = true;
       for (std::size_t i = order.size(); i-- > 0 && std::int64_t(chosen.size()) < count;)
         if (!taken[i]) chosen.push_back(order[i]);
     }
-    grid_points(chosen.data(), count, s.h, s.w, c.out + n * count * 2);
+    cpu::grid_points(chosen.data(), count, s.h, s.w, c.out + n * count * 2);
   }
 }
 template <class T>
@@ -79,7 +80,7 @@ void place_at_kernel(const custom_call<T>& c) {
 template <class T>
 void take_at_kernel(const custom_call<T>& c) {
   const shape p = c.in_extent[1];
-  sample_nearest(c.in[0], c.in_extent[0], c.in[1], p.h * p.w, c.out);
+  cpu::sample_nearest(c.in[0], c.in_extent[0], c.in[1], p.h * p.w, c.out);
 }
 
 inline constexpr custom_op sample_at_grad_op{
@@ -115,4 +116,4 @@ constexpr value place_at(builder& b, value base, value points, value values) {
   return emit_custom(b, detail::place_at_op, {base, points, values}, base.channels);
 }
 
-}  // namespace rsseg::refine
+}  // namespace rsseg

@@ -10,9 +10,9 @@
 #include "rsseg/loss/cross_entropy.hpp"
 #include "rsseg/loss/lovasz.hpp"
 #include "rsseg/loss/overlap.hpp"
-#include "rsseg/train/fixture_reader.hpp"
+#include "rsseg/parity/fixture_reader.hpp"
 
-namespace rsseg::train::fixture {
+namespace rsseg::parity::fixture {
 
 /// The numbers after "name=" (or "name=[") in a case's name or words.
 inline std::vector<double> numbers_after(const std::string& text, const std::string& name) {
@@ -135,4 +135,4 @@ inline void check_losses(const json& f, report<T>& out) {
   }
 }
 
-}  // namespace rsseg::train::fixture
+}  // namespace rsseg::parity::fixture

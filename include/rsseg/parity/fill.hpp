@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-namespace rsseg::train {
+namespace rsseg::parity {
 
 /// FNV-1a 64 of the bytes of prefix followed by key. prefix is the manifest's field `fill_prefix`.
 constexpr std::uint64_t fill_hash(std::string_view prefix, std::string_view key) {
@@ -57,4 +57,4 @@ static_assert(fill_hash("in", "put.x") == fill_hash("", "input.x"));
 static_assert(fill_value(fill_hash("", "input.x"), 0, -1, 1) == 0.29778385162353516f);
 static_assert(fill_value(fill_hash("", "input.x"), 3, -1, 1) == -0.665590763092041f);
 
-}  // namespace rsseg::train
+}  // namespace rsseg::parity

@@ -14,7 +14,7 @@
 #include "rsseg/core/error.hpp"
 #include "rsseg/core/shape.hpp"
 
-namespace rsseg::refine {
+namespace rsseg::cpu {
 
 namespace detail {
 
@@ -219,4 +219,4 @@ inline void roi_align_backward(shape s, const T* boxes, const std::int32_t* imag
   }
 }
 
-}  // namespace rsseg::refine
+}  // namespace rsseg::cpu

@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "rsseg/train/fixture_reader.hpp"
-#include "rsseg/train/fixtures_classical.hpp"
-#include "rsseg/train/fixtures_losses.hpp"
-#include "rsseg/train/fixtures_refine.hpp"
+#include "rsseg/parity/fixture_reader.hpp"
+#include "rsseg/parity/fixtures_classical.hpp"
+#include "rsseg/parity/fixtures_losses.hpp"
+#include "rsseg/parity/fixtures_refine.hpp"
 
-namespace rsseg::train {
+namespace rsseg::parity {
 
 /// The part of "format" before the version, e.g. "dense_crf" of "dense_crf 1"; empty for network manifests (format is a number).
 /// Throws input_error when the field is missing.
@@ -70,4 +70,4 @@ inline std::vector<fixture_result> check_fixture_file(const std::string& path) {
   }
 }
 
-}  // namespace rsseg::train
+}  // namespace rsseg::parity

@@ -6,14 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "rsseg/cpu/point_sampling.hpp"
+#include "rsseg/parity/fixture_reader.hpp"
 #include "rsseg/refine/crf_rnn.hpp"
 #include "rsseg/refine/dense_crf.hpp"
 #include "rsseg/refine/guided_filter.hpp"
 #include "rsseg/refine/permutohedral.hpp"
-#include "rsseg/refine/point_sampling.hpp"
-#include "rsseg/train/fixture_reader.hpp"
 
-namespace rsseg::train::fixture {
+namespace rsseg::parity::fixture {
 
 /// Inputs shared by the dense CRF cases: energies and a three-band image of flat quadrants with noise.
 template <class T>
@@ -255,14 +255,14 @@ inline void check_point_sampling(const json& f, report<T>& out) {
     const json& c = cases.at("bilinear");
     const auto g = channels_last<T>(out.fill("ps.g", y.size(), -1, 1), s.n, s.c, count);
     std::vector<T> dx(x.size(), T(0)), dpoints(points.size());
-    refine::sample_bilinear(x.data(), s, points.data(), count, y.data());
-    refine::sample_bilinear_backward(x.data(), s, points.data(), count, g.data(), dx.data(), dpoints.data());
+    cpu::sample_bilinear(x.data(), s, points.data(), count, y.data());
+    cpu::sample_bilinear_backward(x.data(), s, points.data(), count, g.data(), dx.data(), dpoints.data());
     out.compare("bilinear.out", channels_first<T>(y, s.n, s.c, count), c, "out");
     out.compare("bilinear.dx", channels_first<T>(dx, s.n, s.c, std::int64_t(s.h) * s.w), c, "dx");
     out.compare("bilinear.dpoints", dpoints, c, "dpoints");
   }
   if (cases.contains("nearest")) {
-    refine::sample_nearest(x.data(), s, points.data(), count, y.data());
+    cpu::sample_nearest(x.data(), s, points.data(), count, y.data());
     out.compare("nearest.out", channels_first<T>(y, s.n, s.c, count), cases.at("nearest"), "out");
   }
   if (cases.contains("uncertain_grid")) {
@@ -272,13 +272,13 @@ inline void check_point_sampling(const json& f, report<T>& out) {
     const std::int64_t pixels = std::int64_t(l.h) * l.w;
     const auto logits = filled("ps.logits", l, 2);
     std::vector<T> u(std::size_t(l.n * pixels)), coordinates;
-    refine::uncertainty(logits.data(), l.n * pixels, l.c, u.data());
+    cpu::uncertainty(logits.data(), l.n * pixels, l.c, u.data());
     out.compare("uncertain_grid.uncertainty", u, c, "uncertainty");
     const auto expected = get<std::vector<std::vector<std::int32_t>>>(c, "indices_sorted");
     if (expected.size() != std::size_t(l.n)) throw input_error("fixture: indices_sorted needs one list per image");
     double wrong = 0;
     for (int n = 0; n < l.n; ++n) {
-      const auto index = refine::largest_indices(u.data() + n * pixels, pixels, k);
+      const auto index = cpu::largest_indices(u.data() + n * pixels, pixels, k);
       // Cells whose score equals the one at the cut may differ.
       T cut = index.empty() ? T(0) : u[std::size_t(n * pixels + index[0])];
       for (const std::int32_t i : index) cut = std::min(cut, u[std::size_t(n * pixels + i)]);
@@ -288,7 +288,7 @@ inline void check_point_sampling(const json& f, report<T>& out) {
         wrong += !std::binary_search(index.begin(), index.end(), i) && u[std::size_t(n * pixels + i)] != cut;
       }
       std::vector<T> xy(2 * index.size());
-      refine::grid_points(index.data(), std::int64_t(index.size()), l.h, l.w, xy.data());
+      cpu::grid_points(index.data(), std::int64_t(index.size()), l.h, l.w, xy.data());
       coordinates.insert(coordinates.end(), xy.begin(), xy.end());
     }
     out.results.push_back({"uncertain_grid.indices", wrong, 0});
@@ -304,16 +304,16 @@ inline void check_point_sampling(const json& f, report<T>& out) {
       for (const double v : box) boxes.push_back(T(v));
     }
     const int rois = int(boxes.size() / 4);
-    const refine::roi_align_options options{size[0], size[1], 1, -1, false};
+    const cpu::roi_align_options options{size[0], size[1], 1, -1, false};
     const auto map = filled("ps.roi", m, 1);
     const std::int64_t bins = std::int64_t(size[0]) * size[1];
     std::vector<T> crops(std::size_t(rois * bins * m.c)), dmap(map.size(), T(0));
     const auto g = channels_last<T>(out.fill("ps.roig", crops.size(), -1, 1), rois, m.c, bins);
-    refine::roi_align(map.data(), m, boxes.data(), nullptr, rois, options, crops.data());
-    refine::roi_align_backward(m, boxes.data(), nullptr, rois, options, g.data(), dmap.data());
+    cpu::roi_align(map.data(), m, boxes.data(), nullptr, rois, options, crops.data());
+    cpu::roi_align_backward(m, boxes.data(), nullptr, rois, options, g.data(), dmap.data());
     out.compare("roi_align.out", channels_first<T>(crops, rois, m.c, bins), c, "out");
     out.compare("roi_align.dx", channels_first<T>(dmap, m.n, m.c, std::int64_t(m.h) * m.w), c, "dx");
   }
 }
 
-}  // namespace rsseg::train::fixture
+}  // namespace rsseg::parity::fixture

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "rsseg/core/error.hpp"
-#include "rsseg/train/parity_fill.hpp"
+#include "rsseg/parity/fill.hpp"
 
-namespace rsseg::train {
+namespace rsseg::parity {
 
 /// One compared group of numbers.
 struct fixture_result {
@@ -140,4 +140,4 @@ struct report {
 };
 
 }  // namespace fixture
-}  // namespace rsseg::train
+}  // namespace rsseg::parity
