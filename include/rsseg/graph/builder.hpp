@@ -83,9 +83,9 @@ class builder {
     scopes_.push_back(prefix_begin_);
     scopes_.push_back(prefix_length_);
     const int begin = g.text.size();
-    for (int i = 0; i < prefix_length_; ++i) g.text.push_back(g.text[prefix_begin_ + i]);
+    g.text.append_own(prefix_begin_, prefix_length_);
     if (prefix_length_ > 0 && !name.empty()) g.text.push_back('.');
-    for (char c : name) g.text.push_back(c);
+    g.text.append(name.data(), int(name.size()));
     prefix_begin_ = begin, prefix_length_ = g.text.size() - begin;
     return saved;
   }
@@ -225,16 +225,16 @@ class builder {
 
   constexpr int put(std::string_view s) {
     const int begin = g.text.size();
-    for (char c : s) g.text.push_back(c);
+    g.text.append(s.data(), int(s.size()));
     return begin;
   }
   constexpr void name_node(int id, std::string_view leaf, bool scoped) {
     const int begin = g.text.size();
     if (scoped) {
-      for (int i = 0; i < prefix_length_; ++i) g.text.push_back(g.text[prefix_begin_ + i]);
+      g.text.append_own(prefix_begin_, prefix_length_);
       if (prefix_length_ > 0) g.text.push_back('.');
     }
-    for (char c : leaf) g.text.push_back(c);
+    g.text.append(leaf.data(), int(leaf.size()));
     g.nodes[id].name = begin, g.nodes[id].name_length = g.text.size() - begin;
   }
   constexpr value stored(op kind, std::string_view leaf, std::initializer_list<int> dims, init how, double alpha, double beta) {

@@ -46,6 +46,18 @@ class list {
       data_[size_++] = v;
     }
   }
+  /// n elements, not of this list.
+  constexpr void append(const T* from, int n) {
+    make_room(n);
+    for (int i = 0; i < n; ++i) data_[size_ + i] = from[i];
+    size_ += n;
+  }
+  /// n elements of this list, from number `begin` on.
+  constexpr void append_own(int begin, int n) {
+    make_room(n);
+    for (int i = 0; i < n; ++i) data_[size_ + i] = data_[begin + i];
+    size_ += n;
+  }
   constexpr void resize(int n, const T& fill = T()) {
     if (n > capacity_) reserve(n);
     for (int i = size_; i < n; ++i) data_[i] = fill;
@@ -68,6 +80,10 @@ class list {
   }
 
  private:
+  constexpr void make_room(int n) {
+    if (size_ + n > capacity_) reserve(2 * capacity_ > size_ + n ? 2 * capacity_ : size_ + n + 16);
+  }
+
   T* data_ = nullptr;
   int size_ = 0, capacity_ = 0;
 };
