@@ -27,7 +27,7 @@ std::string file_stamp(const std::string& path) {
 }
 
 /// Blends the finished map over the picture, row by row of the map: both are read by windows.
-void write_overlay(const segment_request& q, const loaded_network& n) {
+void write_overlay(const segment_request& q, const loaded_scene& n) {
   const auto picture = io::open_raster(q.input);
   const auto map = io::open_raster(q.output);
   io::raster_info info = picture->info();
@@ -57,6 +57,21 @@ void write_overlay(const segment_request& q, const loaded_network& n) {
   sink->close();
 }
 
+}  // namespace
+
+loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory) {
+  loaded_network n = load_network(request);
+  n.model->set_memory_limit(max_memory);
+  loaded_scene s;
+  s.name = n.entry->name, s.title = n.entry->title, s.info = n.info, s.palette = n.palette, s.normalize = n.normalize;
+  s.tiling = train::tiling_of(*n.entry, *n.model, tile > 0 ? tile : 512, n.normalize);
+  const std::shared_ptr<basic_model<float>> model = std::move(n.model);
+  s.predictor = std::make_unique<scene::network_predictor>([model](const tensor<float>& x) { return model->infer(x); }, n.normalize);
+  return s;
+}
+
+namespace {
+
 void run_segment(segment_request q, const common_options& common) {
   const auto source = io::open_raster(q.input);
   q.load.bands = source->info().bands;
@@ -66,9 +81,8 @@ void run_segment(segment_request q, const common_options& common) {
     if (!out->empty() && std::filesystem::equivalent(*out, q.input, none))
       throw usage_error(*out + ": is the input; choose another file for the result");
   if (!q.overlay.empty() && q.overlay == q.output) throw usage_error("--overlay and -o are the same file");
-  loaded_network n = load_network(q.load);
-  if (q.max_memory > 0) n.model->set_memory_limit(std::size_t(q.max_memory * 1048576));
-  auto o = train::tiling_of(*n.entry, *n.model, q.tile, n.normalize);
+  loaded_scene n = load_scene(q.load, q.tile, std::size_t(q.max_memory * 1048576));
+  scene::segment_options o = n.tiling;
   o.overlap = q.overlap, o.blend = q.blend, o.batch = q.batch;
   const auto& info = source->info();
   const scene::segment_plan plan = scene::plan_segment(info.width, info.height, o);
@@ -83,8 +97,8 @@ void run_segment(segment_request q, const common_options& common) {
   out.colors = io::color_table(n.palette);
   io::create_options create;
   create.resumable = !q.blend;
-  create.resume_key = std::string(n.entry->name) + " " + q.load.weights + " " + file_stamp(q.load.weights) + " " + q.input + " " +
-                      file_stamp(q.input) + " " + std::to_string(plan.tile_w) + " " + std::to_string(plan.halo) + " " + n.info.normalize +
+  create.resume_key = std::string(n.name) + " " + q.load.weights + " " + file_stamp(q.load.weights) + " " + q.input + " " + file_stamp(q.input) +
+                      " " + std::to_string(plan.tile_w) + " " + std::to_string(plan.halo) + " " + n.info.normalize +
                       (q.fresh ? " " + std::to_string(std::size_t(::time(nullptr))) : "");
   const auto sink = io::create_raster(q.output, out, create);
   train::progress_options po;
@@ -98,7 +112,7 @@ void run_segment(segment_request q, const common_options& common) {
   o.on_rows = [&](int, int rows, const std::uint8_t* ids) {
     for (std::int64_t i = 0; i < std::int64_t(rows) * info.width; ++i) ++histogram[ids[i]];
   };
-  scene::segment(train::predictor_of(*n.model), *source, *sink, o);
+  scene::segment(*n.predictor, *source, *sink, o);
   if (interrupted()) {
     bar.message("interrupted; the same command goes on where it stopped");
     throw CLI::RuntimeError(130);

@@ -10,6 +10,7 @@
 #include "rsseg/io/palette.hpp"
 #include "rsseg/model/model.hpp"
 #include "rsseg/nets/entry.hpp"
+#include "rsseg/scene/segment.hpp"
 #include "rsseg/train/weights.hpp"
 
 namespace rsseg::program {
@@ -43,6 +44,20 @@ struct load_request {
 };
 /// Throws usage_error for what contradicts the weights file, input_error for a file that does not fit.
 loaded_network load_network(const load_request& request);
+
+/// What maps a scene: a network of one image or a system of several, its tiling, and what the weights say. Refinements wrap `predictor`
+/// and widen `tiling`.
+struct loaded_scene {
+  const char* name = "";  ///< as in --net
+  std::string title;
+  train::weights_info info;
+  io::palette palette;
+  data::normalization normalize;
+  scene::segment_options tiling;
+  std::unique_ptr<scene::scene_predictor> predictor;  ///< owns its networks
+};
+/// tile: side of the windows, 0: 512. max_memory: bytes each network may use, 0: no limit. Throws as load_network.
+loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory = 0);
 
 /// "1,3,512,512".
 shape parse_shape(const std::string& text);

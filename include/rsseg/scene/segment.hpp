@@ -13,6 +13,7 @@
 #include "rsseg/core/tensor.hpp"
 #include "rsseg/data/normalize.hpp"
 #include "rsseg/io/raster.hpp"
+#include "rsseg/scene/predictor.hpp"
 #include "rsseg/scene/tile_grid.hpp"
 
 namespace rsseg::scene {
@@ -26,69 +27,15 @@ struct segment_options {
   int margin = 0;              ///< a network of valid convolutions yields tile - 2 * margin pixels
   data::normalization normalize;
   int batch = 1;  ///< tiles run together
+  /// Instead of cut_axis: the windows along an axis of that length, for systems with a grid of their own.
+  std::function<std::vector<span_1d>(int length, int tile)> cut;
   /// Called after each tile with (tiles done, tiles in all); return false to stop (the sink keeps what is done).
   std::function<bool(std::int64_t, std::int64_t)> progress;
   /// Called with each finished row of tiles: first row, ids (rows x width).
   std::function<void(int, int, const std::uint8_t*)> on_rows;
 };
 
-/// Class scores (N,K,h,w) of a batch of normalised windows (N,C,H,W); h, w may be smaller (strided output: scores are resized bilinearly).
-using predictor = std::function<tensor<float>(const tensor<float>&)>;
-
 namespace detail {
-
-/// Coordinate mirrored into [0, n).
-inline int mirrored(int i, int n) {
-  if (n == 1) return 0;
-  const int period = 2 * n - 2;
-  i = ((i % period) + period) % period;
-  return i < n ? i : period - i;
-}
-
-inline float unit_scale(io::sample_type t) { return t == io::sample_type::u8 ? 1.0f / 255 : t == io::sample_type::u16 ? 1.0f / 65535 : 1.0f; }
-
-/// Reads the window at (x, y), which may reach outside the scene (mirrored), and normalises it into image n of `out`.
-inline void read_normalised(io::raster_source& source, int x, int y, const data::normalization& norm, tensor<float>& out, int n,
-                            std::vector<float>& scratch) {
-  const io::raster_info& info = source.info();
-  const int h = out.extent().h, w = out.extent().w, bands = info.bands;
-  // The part inside; mirrored pixels may lie beyond it, so widen it to what they need.
-  int x0 = info.width, x1 = -1, y0 = info.height, y1 = -1;
-  for (int i = 0; i < w; ++i) x0 = std::min(x0, mirrored(x + i, info.width)), x1 = std::max(x1, mirrored(x + i, info.width));
-  for (int i = 0; i < h; ++i) y0 = std::min(y0, mirrored(y + i, info.height)), y1 = std::max(y1, mirrored(y + i, info.height));
-  const int rw = x1 - x0 + 1, rh = y1 - y0 + 1;
-  scratch.resize(std::size_t(rw) * std::size_t(rh) * std::size_t(bands));
-  source.read_window(x0, y0, rw, rh, scratch.data());
-  const float scale = unit_scale(info.type);
-  for (int r = 0; r < h; ++r) {
-    const float* row = scratch.data() + std::size_t(mirrored(y + r, info.height) - y0) * std::size_t(rw) * std::size_t(bands);
-    float* to = out.data() + (std::size_t(n) * std::size_t(h) + std::size_t(r)) * std::size_t(w) * std::size_t(bands);
-    for (int c = 0; c < w; ++c) {
-      const float* from = row + std::size_t(mirrored(x + c, info.width) - x0) * std::size_t(bands);
-      for (int b = 0; b < bands; ++b) {
-        float v = from[b] * scale;
-        if (!std::isfinite(v)) v = norm.mean_of(b);
-        to[std::size_t(c) * std::size_t(bands) + std::size_t(b)] = (v - norm.mean_of(b)) / norm.std_of(b);
-      }
-    }
-  }
-}
-
-/// Scores of one pixel of a window of extent (h, w) from a score map of another extent, bilinearly (half-pixel centres).
-inline void sample_scores(const float* map, int mh, int mw, int k, int h, int w, int y, int x, float* out) {
-  if (mh == h && mw == w) {
-    const float* p = map + (std::size_t(y) * std::size_t(mw) + std::size_t(x)) * std::size_t(k);
-    for (int c = 0; c < k; ++c) out[c] = p[c];
-    return;
-  }
-  const float sy = std::max(0.0f, (float(y) + 0.5f) * float(mh) / float(h) - 0.5f),
-              sx = std::max(0.0f, (float(x) + 0.5f) * float(mw) / float(w) - 0.5f);
-  const int ya = std::min(int(sy), mh - 1), xa = std::min(int(sx), mw - 1), yb = std::min(ya + 1, mh - 1), xb = std::min(xa + 1, mw - 1);
-  const float fy = sy - float(ya), fx = sx - float(xa);
-  const auto at = [&](int r, int c) { return map + (std::size_t(r) * std::size_t(mw) + std::size_t(c)) * std::size_t(k); };
-  const float *p = at(ya, xa), *q = at(ya, xb), *r = at(yb, xa), *s = at(yb, xb);
-  for (int c = 0; c < k; ++c) out[c] = (1 - fy) * ((1 - fx) * p[c] + fx * q[c]) + fy * ((1 - fx) * r[c] + fx * s[c]);
-}
 
 inline int argmax(const float* v, int k) {
   int best = 0;
@@ -108,6 +55,11 @@ struct segment_plan {
 
 inline segment_plan plan_segment(int width, int height, const segment_options& o) {
   segment_plan p;
+  if (o.cut) {
+    p.tile_h = p.tile_w = o.tile, p.rows = o.cut(height, o.tile), p.columns = o.cut(width, o.tile);
+    p.halo = p.rows.size() > 1 ? p.rows[0].begin + o.tile - p.rows[0].keep_end : 0;
+    return p;
+  }
   const int tile = o.sizes.at_least(std::max(o.tile, 1));
   p.tile_h = std::min(tile, o.sizes.at_least(height)), p.tile_w = std::min(tile, o.sizes.at_least(width));
   if (o.margin > 0) {  // valid convolutions: windows of one size around interiors of tile - 2 margin
@@ -136,14 +88,14 @@ inline segment_plan plan_segment(int width, int height, const segment_options& o
 
 /// Segments `source` into `sink` (one band u8 of class ids, same size). Returns the number of tiles run. Rows of tiles that the sink
 /// already holds are skipped.
-inline std::int64_t segment(const predictor& predict, io::raster_source& source, io::raster_sink& sink, const segment_options& o) {
+inline std::int64_t segment(scene_predictor& predict, io::raster_source& source, io::raster_sink& sink, const segment_options& o) {
   const io::raster_info& info = source.info();
-  o.normalize.require_bands(info.bands);
+  predict.start(source);
   const segment_plan p = plan_segment(info.width, info.height, o);
   const int th = p.tile_h, tw = p.tile_w, width = info.width;
   const std::int64_t total = std::int64_t(p.rows.size()) * std::int64_t(p.columns.size());
   std::int64_t done = 0, run = 0;
-  std::vector<float> scratch;
+  std::vector<window> windows;
   std::vector<std::uint8_t> ids;
   std::vector<float> sums;  // blend: probabilities summed over the rows that later tiles still touch
   std::vector<float> weights;
@@ -160,9 +112,9 @@ inline std::int64_t segment(const predictor& predict, io::raster_source& source,
     if (!o.blend) ids.assign(std::size_t(keep) * std::size_t(width), 0);
     for (std::size_t c0 = 0; c0 < p.columns.size(); c0 += std::size_t(std::max(1, o.batch))) {
       const std::size_t c1 = std::min(p.columns.size(), c0 + std::size_t(std::max(1, o.batch)));
-      tensor<float> window(shape{int(c1 - c0), info.bands, th, tw});
-      for (std::size_t c = c0; c < c1; ++c) detail::read_normalised(source, p.columns[c].begin, row.begin, o.normalize, window, int(c - c0), scratch);
-      const tensor<float> scores = predict(window);
+      windows.clear();
+      for (std::size_t c = c0; c < c1; ++c) windows.push_back({p.columns[c].begin, row.begin, tw, th});
+      const tensor<float> scores = predict.scores(source, windows);
       const shape s = scores.extent();
       k = s.c;
       for (std::size_t c = c0; c < c1; ++c) {
@@ -225,6 +177,12 @@ inline std::int64_t segment(const predictor& predict, io::raster_source& source,
     }
   }
   return run;
+}
+
+/// The same for a network of one image.
+inline std::int64_t segment(const predictor& predict, io::raster_source& source, io::raster_sink& sink, const segment_options& o) {
+  network_predictor p(predict, o.normalize);
+  return segment(p, source, sink, o);
 }
 
 }  // namespace rsseg::scene

@@ -39,7 +39,7 @@ scene::segment_options tiling_of(const network_entry& net, basic_model<T>& model
 }
 
 /// Segments one decoded image in memory; ids row-major.
-inline std::vector<std::uint8_t> segment_pixels(const scene::predictor& predict, const data::pixels& image, const scene::segment_options& options) {
+inline std::vector<std::uint8_t> segment_pixels(scene::scene_predictor& predict, const data::pixels& image, const scene::segment_options& options) {
   io::raster_info info;
   info.width = image.width, info.height = image.height, info.bands = image.bands;
   info.type = image.values.index() == 0 ? io::sample_type::u8 : image.values.index() == 1 ? io::sample_type::u16 : io::sample_type::f32;
@@ -62,7 +62,7 @@ inline std::vector<std::uint8_t> segment_pixels(const scene::predictor& predict,
 using image_callback = std::function<bool(std::size_t, std::size_t, const data::sample&, const std::vector<std::uint8_t>&)>;
 
 /// Confusion matrix over a data set.
-inline confusion_matrix evaluate(const scene::predictor& predict, const data::dataset& set, const scene::segment_options& options,
+inline confusion_matrix evaluate(scene::scene_predictor& predict, const data::dataset& set, const scene::segment_options& options,
                                  const image_callback& each = {}) {
   confusion_matrix matrix(set.classes().count(), set.classes().ignore_id);
   for (std::size_t i = 0; i < set.size(); ++i) {
@@ -72,6 +72,17 @@ inline confusion_matrix evaluate(const scene::predictor& predict, const data::da
     if (each && !each(i + 1, set.size(), *s, ids)) break;
   }
   return matrix;
+}
+
+/// The same for a network of one image.
+inline std::vector<std::uint8_t> segment_pixels(const scene::predictor& predict, const data::pixels& image, const scene::segment_options& options) {
+  scene::network_predictor p(predict, options.normalize);
+  return segment_pixels(p, image, options);
+}
+inline confusion_matrix evaluate(const scene::predictor& predict, const data::dataset& set, const scene::segment_options& options,
+                                 const image_callback& each = {}) {
+  scene::network_predictor p(predict, options.normalize);
+  return evaluate(p, set, options, each);
 }
 
 /// A model as the tiler's predictor.
