@@ -4,6 +4,8 @@
 // all: LAYER<'1'>
 // g++: Residual<
 // clang++: require_same_channels
+// nvcc: What=rsseg::graph::fault::channels_differ, Node=7, Expected=64, Given=32, Layer=rsseg::LAYER<'1'>
+// nvcc: require_same_channels
 #include "rsseg/layers/network.hpp"
 
 using namespace rsseg;

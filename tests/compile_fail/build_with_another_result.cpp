@@ -2,6 +2,8 @@
 // A layer whose build yields nothing.
 // all: Seq: every part must have
 // all: Forgetful
+// nvcc: Seq: every part must have
+// nvcc: Layers=<rsseg::Conv<8>, Forgetful>
 #include "rsseg/layers/network.hpp"
 
 using namespace rsseg;

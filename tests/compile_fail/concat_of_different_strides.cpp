@@ -4,6 +4,8 @@
 // all: LAYER<'1'>
 // g++: Concat<
 // clang++: extents_do_not_match(5, 1, 2)
+// nvcc: What=rsseg::graph::fault::extents_differ, Node=5, Expected=1, Given=2, Layer=rsseg::LAYER<'1'>
+// nvcc: extents_do_not_match
 #include "rsseg/layers/network.hpp"
 
 using namespace rsseg;

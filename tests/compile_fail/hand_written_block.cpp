@@ -5,6 +5,8 @@
 // g++: TwoPaths::build
 // g++: (64 << -48)
 // clang++: channels_do_not_match(7, 64, 48)
+// nvcc: hand_written_block.cpp(
+// nvcc: channels_do_not_match(at, expected, given)
 #include "rsseg/layers/network.hpp"
 
 using namespace rsseg;

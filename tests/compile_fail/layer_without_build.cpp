@@ -2,6 +2,8 @@
 // A layer that describes nothing.
 // all: Network: its body must have
 // all: Sharpen
+// nvcc: Network: its body must have
+// nvcc: Body=Sharpen
 #include "rsseg/layers/network.hpp"
 
 using namespace rsseg;

@@ -5,6 +5,8 @@
 // all: Model<Wrong>
 // g++: Residual<
 // clang++: extents_do_not_match(7, 4, 2)
+// nvcc: What=rsseg::graph::fault::extents_differ, Node=7, Expected=4, Given=2, Layer=rsseg::LAYER<'1'>
+// nvcc: rsseg::Model<Net, T> [with Net=Wrong
 #include "rsseg/model/model.hpp"
 
 using namespace rsseg;

@@ -3,6 +3,9 @@
 // all: parameter_count
 // all: NetworkType
 // all: Conv<8>
+// nvcc: network_that_is_no_network.cpp(12)
+// nvcc: type constraint failed for "rsseg::Conv<8>"
+// nvcc: NetworkType
 #include "rsseg/layers/network.hpp"
 
 using namespace rsseg;

@@ -5,6 +5,10 @@
 // all: conv_options
 // g++: MaxPool
 // clang++: MaxPool
+// nvcc: rsseg::conv_options
+// nvcc: rsseg::pool_options
+// nvcc: MaxPool<Options...>::build
+// nvcc: Options=<rsseg::Groups<2>>
 #include "rsseg/layers/network.hpp"
 
 using namespace rsseg;

@@ -2,6 +2,8 @@
 // An option where a layer belongs.
 // all: Seq: every part must have
 // all: Kernel<3
+// nvcc: Seq: every part must have
+// nvcc: rsseg::Kernel<3, 3>
 #include "rsseg/layers/network.hpp"
 
 using namespace rsseg;

@@ -5,6 +5,8 @@
 // g++: TwoInputs
 // clang++: (1, 1, 2)
 // clang++: TwoInputs
+// nvcc: wrong_band_count.cpp(21)
+// nvcc: this_input_size_is_not_allowed
 #include "rsseg/nets/unet.hpp"
 
 using namespace rsseg;

@@ -56,6 +56,9 @@ struct LAYER {};
 template <graph::fault What, int Node, int Expected, int Given, class Layer>
 struct GRAPH_ERROR {
   static constexpr bool ok = What == graph::fault::none;
+#if defined(__CUDACC__)  // nvcc prints the arguments of a template that it instantiates, not those of a condition
+  static_assert(ok, "GRAPH_ERROR<what, node, expected, given, layer>");
+#endif
 };
 
 namespace detail {
