@@ -5,7 +5,8 @@
 //   pyramid pooling 1, 2, 3, 6 -> 1024; up blocks with skips f2, f1, image: 512, 256, 32; one-channel heads at strides 8, 4, 1
 //   pass 1 sees the mask three times -> s8; pass 2 the mask and tanh s8 twice -> s8', s4; pass 3 the mask, tanh s8', tanh s4 -> s8'', s4', s1
 // Masks are in [-1, 1]; scores are logits of the foreground, all brought to (N,1,H,W), bilinear. Sides are multiples of 8, at least 48.
-// Global and local step, and several classes, are the loop around it.
+// Global and local step, and several classes, are the loop around it (scene/cascade_psp_stage.hpp). CascadePSP<Classes, 18, 16> is ours: ResNet-18
+// and a quarter of the channels, about a hundredth of the work, for machines without a GPU.
 #pragma once
 #include "rsseg/graph/ops/source.hpp"
 #include "rsseg/layers/naming.hpp"
@@ -30,18 +31,37 @@ constexpr value cascade_up(builder& b, std::string_view name, value x, value ski
   return add(b, p, cascade_pre_activated(b, "conv2", p, out));
 }
 /// 1x1 to 32, ReLU, 1x1 to 1, enlarged.
-constexpr value cascade_head(builder& b, std::string_view name, value x, int factor) {
+constexpr value cascade_head(builder& b, std::string_view name, value x, int factor, int width) {
   const scope s(b, name);
-  return resize_by(b, conv(b, "2", relu(b, conv(b, "0", x, 32)), 1), factor);
+  return resize_by(b, conv(b, "2", relu(b, conv(b, "0", x, width)), 1), factor);
 }
-constexpr value cascade_pooling(builder& b, value x) {
+constexpr value cascade_pooling(builder& b, value x, int out) {
   const scope s(b, "psp");
   constexpr int bins[] = {1, 2, 3, 6};
   value parts[5];
   for (int i = 0; i < 4; ++i)
     parts[i] = resize_like(b, conv(b, numbered("stages.", i, ".1"), adaptive_avg_pool(b, x, bins[i]), x.channels, {.bias = false}), x);
   parts[4] = x;
-  return relu(b, conv(b, "bottleneck", graph::ops::concat(b, parts, 5), 1024));
+  return relu(b, conv(b, "bottleneck", graph::ops::concat(b, parts, 5), out));
+}
+
+/// Mean over everything of |d| or d^2 where valid (N,1,H,W) is 1.
+constexpr value cascade_mean(builder& b, value d, value valid, function f) {
+  namespace ops = graph::ops;
+  return ops::reduce(b, mul(b, ops::unary(b, d, f), valid), ops::axis_n | ops::axis_c | ops::axis_h | ops::axis_w, true);
+}
+/// Magnitude of the Sobel gradient (kernels / 4), zeros outside.
+constexpr value cascade_sobel(builder& b, value x) {
+  namespace ops = graph::ops;
+  const auto moved = [&](value v, int dy, int dx) { return ops::pad(b, v, dy, dx, -dy, -dx); };
+  const auto smooth = [&](value v, int dy, int dx) {
+    return ops::affine(b, sum(b, ops::affine(b, v, 2, 0), moved(v, dy, dx), moved(v, -dy, -dx)), 0.25, 0);
+  };
+  const auto along = [&](int dy, int dx) {  // smoothed across, central difference along (dy, dx)
+    const value v = smooth(x, dx, dy);
+    return ops::unary(b, add(b, moved(v, dy, dx), ops::affine(b, moved(v, -dy, -dx), -1, 0)), function::square);
+  };
+  return ops::unary(b, ops::affine(b, add(b, along(1, 0), along(0, 1)), 1, 1e-4), function::sqrt);
 }
 }  // namespace detail
 
@@ -49,50 +69,82 @@ constexpr value cascade_pooling(builder& b, value x) {
 struct cascade_scores {
   value s8, s4, s1;
 };
-constexpr cascade_scores cascade_pass(builder& b, value image, value mask, value second, value third, int depth) {
+/// resnet_depth 50 and width 64 are the paper's.
+constexpr cascade_scores cascade_pass(builder& b, value image, value mask, value second, value third, int depth, int resnet_depth = 50,
+                                      int width = 64) {
   resnet_features f;
   {
     const scope s(b, "feats");
-    f = resnet(b, concat(b, image, mask, second, third), resnet_of_depth(50, 8, dilation_rule::undilated_first));
+    resnet_options o = resnet_of_depth(resnet_depth, 8, dilation_rule::undilated_first);
+    o.width = width;
+    f = resnet(b, concat(b, image, mask, second, third), o);
   }
   cascade_scores r;
-  value p = detail::cascade_pooling(b, f.c5);
-  r.s8 = detail::cascade_head(b, "final_28", p, 8);
+  const int narrow = width < 32 ? 16 : width / 2;
+  value p = detail::cascade_pooling(b, f.c5, 16 * width);
+  r.s8 = detail::cascade_head(b, "final_28", p, 8, narrow);
   if (depth < 2) return r;
-  p = detail::cascade_up(b, "up_1", p, f.c2, 512);
-  r.s4 = detail::cascade_head(b, "final_56", p, 4);
+  p = detail::cascade_up(b, "up_1", p, f.c2, 8 * width);
+  r.s4 = detail::cascade_head(b, "final_56", p, 4, narrow);
   if (depth < 3) return r;
-  p = detail::cascade_up(b, "up_2", p, f.stem_conv, 256);
-  p = detail::cascade_up(b, "up_3", p, image, 32);
-  r.s1 = conv(b, "final_21", relu(b, conv(b, "final_11", concat(b, p, image), 32)), 1);
+  p = detail::cascade_up(b, "up_2", p, f.stem_conv, 4 * width);
+  p = detail::cascade_up(b, "up_3", p, image, narrow);
+  r.s1 = conv(b, "final_21", relu(b, conv(b, "final_11", concat(b, p, image), narrow)), 1);
   return r;
 }
 
-/// The first output has two channels, (0, s1), so that cross entropy is the binary one. Weights of the others are the paper's for binary
-/// cross entropy; its L1, L2 and gradient terms are the trainer's. Inputs "image" and "seg".
-template <bool KeepAll = false>
+/// The first output has two channels, (0, s1), so that cross entropy is the binary one. Inputs "image" and "seg". In training a third input, "truth"
+/// (N,2,H,W): the mask in {0, 1}, and 1 where it is known; the losses are the paper's six binary cross entropies, L1 and L2 of the probabilities,
+/// and L1 of their gradients. KeepAll is for comparisons with the reference: every output, cross entropy of the first one only.
+template <bool KeepAll = false, int Depth = 50, int Width = 64>
 struct CascadePSP {
   static constexpr void build(builder& b) {
     const value image = b.input("image", from_data), mask = b.input("seg", 1);
     const auto tanh = [&](value v) { return graph::ops::unary(b, v, function::tanh); };
-    const cascade_scores first = cascade_pass(b, image, mask, mask, mask, 1);
+    const cascade_scores first = cascade_pass(b, image, mask, mask, mask, 1, Depth, Width);
     const value t8 = tanh(first.s8);
     const shared_weights shared(b);
-    const cascade_scores second = cascade_pass(b, image, mask, t8, t8, 2);
-    const cascade_scores third = cascade_pass(b, image, mask, tanh(second.s8), tanh(second.s4), 3);
+    const cascade_scores second = cascade_pass(b, image, mask, t8, t8, 2, Depth, Width);
+    const cascade_scores third = cascade_pass(b, image, mask, tanh(second.s8), tanh(second.s4), 3, Depth, Width);
     const auto two = [&](value v) { return concat(b, graph::ops::constant_like(b, v, 0), v); };
+    const value others[] = {first.s8, second.s8, second.s4, third.s8};
+    constexpr std::string_view names[] = {"out_28", "out_28_2", "out_56", "out_28_3"};
+    if (b.training() && !KeepAll) {
+      constexpr double weights[] = {1, 1, 0.5, 0.5};  // the paper has 0.5 for s4 and the last s8, none for s1
+      b.output("logits2", two(third.s1), 0);
+      b.output("out_56_2", two(third.s4), 0.5, label_rule::resize_logits, false, true);
+      for (int i = 0; i < 4; ++i) b.output(names[i], two(others[i]), weights[i], label_rule::resize_logits, false, true);
+      return regress(b, third.s1, second.s4, third.s4);
+    }
     b.output("logits2", two(third.s1), 1);
     b.output("out_224", third.s1);
     b.output("out_56_2", third.s4);
-    const value others[] = {first.s8, second.s8, second.s4, third.s8};
-    constexpr std::string_view names[] = {"out_28", "out_28_2", "out_56", "out_28_3"};
     for (int i = 0; i < 4; ++i) b.output(names[i], others[i], 0, label_rule::resize_logits, false, !KeepAll);
+  }
+
+ private:
+  static constexpr void regress(builder& b, value s1, value s4, value last_s4) {
+    namespace ops = graph::ops;
+    const value truth = b.input("truth", 2), wanted = ops::slice(b, truth, 0, 1), valid = ops::slice(b, truth, 1, 1);
+    const auto minus = [&](value x, value y) { return add(b, x, ops::affine(b, y, -1, 0)); };
+    const value scores[] = {s1, s4, last_s4};
+    for (int i = 0; i < 3; ++i) {
+      const value d = minus(sigmoid(b, scores[i]), wanted);
+      b.add_penalty("l1", detail::cascade_mean(b, d, valid, function::abs), i == 0 ? 1 : 0.25);
+      b.add_penalty("l2", detail::cascade_mean(b, d, valid, function::square), i == 0 ? 1 : 0.25);
+    }
+    const value smooth = avg_pool(b, wanted, {.kernel = 3, .stride = 1, .padding = 1, .count_inside = true});
+    b.add_penalty("gradient",
+                  detail::cascade_mean(b, minus(detail::cascade_sobel(b, sigmoid(b, s1)), detail::cascade_sobel(b, smooth)), valid, function::abs),
+                  5);
   }
 };
 
 inline constexpr network_entry cascade_psp_networks[] = {
     {"cascadepsp", "CascadePSP", "Cheng et al., CVPR 2020", "refines binary masks in three passes; inputs image and seg in [-1, 1]",
      &CascadePSP<>::build, recipe{"adam", 2.25e-4, 0.9, 1e-4, "step", 12, 224}, 8, 0, 48, false},
+    {"cascadepsp-16", "CascadePSP, 16 channels", "after Cheng et al., CVPR 2020", "as cascadepsp with ResNet-18 and a quarter of its channels; ours",
+     &CascadePSP<false, 18, 16>::build, recipe{"adam", 1e-3, 0.9, 1e-4, "step", 4, 160}, 8, 0, 48, false},
 };
 
 inline constexpr parity_case cascade_psp_parity[] = {

@@ -12,6 +12,7 @@
 #include "rsseg/nets/bisenet.hpp"
 #include "rsseg/nets/cascade_psp.hpp"
 #include "rsseg/nets/classification_with_an_edge.hpp"
+#include "rsseg/nets/crf_rnn.hpp"
 #include "rsseg/nets/deep_guided_filter.hpp"
 #include "rsseg/nets/deeplab_v1.hpp"
 #include "rsseg/nets/deeplab_v2.hpp"
@@ -35,6 +36,7 @@
 #include "rsseg/nets/multiscale_skip.hpp"
 #include "rsseg/nets/parsenet.hpp"
 #include "rsseg/nets/patch_then_segment.hpp"
+#include "rsseg/nets/point_refiner.hpp"
 #include "rsseg/nets/point_rend.hpp"
 #include "rsseg/nets/pspnet.hpp"
 #include "rsseg/nets/pyramids.hpp"
@@ -54,6 +56,7 @@ inline std::span<const std::span<const network_entry>> network_families() {
       bisenet_networks,
       cascade_psp_networks,
       classification_with_an_edge_networks,
+      crf_rnn_networks,
       deep_guided_filter_networks,
       deeplab_v1_networks,
       deeplab_v2_networks,
@@ -77,6 +80,7 @@ inline std::span<const std::span<const network_entry>> network_families() {
       multiscale_skip_networks,
       parsenet_networks,
       patch_then_segment_networks,
+      point_refiner_networks,
       point_rend_networks,
       pspnet_networks,
       pyramids_networks,

@@ -33,11 +33,13 @@ constexpr value unet_up_block(builder& b, value x, value skip, int out, unet_up 
 
 template <int Classes = from_data, int Width = 64, unet_up Up = unet_up::transposed>
 struct UNet {
-  static constexpr void build(builder& b) {
+  static constexpr void build(builder& b) { b.output("logits", scores(b, b.input("x", from_data)), 1); }
+
+  /// The class scores of x, for what goes on from there.
+  static constexpr value scores(builder& b, value x) {
     constexpr int deepest = Up == unet_up::bilinear ? 2 : 1;  // bilinear: nothing halves the channels, so the deepest levels are thinner
-    value y = b.input("x", from_data);
     value skips[4];
-    y = detail::double_conv(b, "inc", y, Width, Width);
+    value y = detail::double_conv(b, "inc", x, Width, Width);
     for (int i = 0; i < 4; ++i) {
       skips[i] = y;
       const int out = (Width << (i + 1)) / (i == 3 ? deepest : 1);
@@ -47,7 +49,7 @@ struct UNet {
       const scope s(b, numbered("up", 4 - i));
       y = detail::unet_up_block(b, y, skips[i], i == 0 ? Width : (Width << i) / deepest, Up);
     }
-    b.output("logits", conv(b, "outc.conv", y, b.classes(Classes)), 1);
+    return conv(b, "outc.conv", y, b.classes(Classes));
   }
 };
 template <int Classes = from_data, int Width = 64>

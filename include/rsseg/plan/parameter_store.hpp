@@ -98,11 +98,12 @@ class parameter_store {
           break;
         case graph::init::bilinear_upsample: {  // Long et al. 2015: transposed convolution that starts as bilinear up-sampling
           const int c = a.dims[1];
+          const double gain = a.alpha > 0 ? a.alpha : 1;
           for (std::size_t i = 0; i < e.size; ++i) {
             const int ci = int(i % std::size_t(c)), x = int(i / std::size_t(c)) % kw, y = int(i / std::size_t(c) / std::size_t(kw)) % kh,
                       o = int(i / std::size_t(c) / std::size_t(kw) / std::size_t(kh));
             const double f = (kh + 1) / 2, mid = kh % 2 ? f - 1 : f - 0.5;
-            to[i] = o == ci || c == 1 ? T((1 - std::abs(y - mid) / f) * (1 - std::abs(x - mid) / f)) : T(0);
+            to[i] = o == ci || c == 1 ? T(gain * (1 - std::abs(y - mid) / f) * (1 - std::abs(x - mid) / f)) : T(0);
           }
           break;
         }
