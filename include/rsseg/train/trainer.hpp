@@ -40,6 +40,13 @@ struct train_options {
   double head_rate = 1;  ///< learning-rate factor outside the backbone
   std::string backbone;  ///< prefixes of the backbone's parameters, separated by commas
   std::string out;       ///< folder of weights.safetensors, checkpoint.safetensors, log.jsonl
+  /// For networks that see more than the image: the inputs of a batch in the graph's order, a function of the batch and its number only;
+  /// may replace the labels. Empty: the images.
+  std::function<std::vector<tensor<float>>(const data::batch&, std::uint64_t, tensor<std::int32_t>&)> inputs;
+  /// Changes the graph lowered for training before losses are added (penalties). Empty: nothing.
+  std::function<void(graph::graph&)> prepare;
+  /// What validation predicts with. Empty: the model by itself.
+  scene::predictor predictor;
 };
 
 /// What happens, for progress display.
@@ -82,7 +89,15 @@ class trainer {
       o_.loss.class_weights = true;
     }
     model_.set_memory_limit(o_.memory_limit);
-    model_.prepare_training(o_.loss, o_.recompute);
+    if (o_.prepare) {
+      build_options b = model_.options();
+      b.training = true;
+      graph::graph g = lower_network(model_.build(), b);
+      o_.prepare(g);
+      model_.prepare_training(std::move(g), o_.loss, o_.recompute);
+    } else {
+      model_.prepare_training(o_.loss, o_.recompute);
+    }
     optimizer<float> opt(model_.weights(), o_.optimizer);
     if (o_.head_rate != 1 && !o_.backbone.empty()) opt.scale_rate(o_.head_rate, [&](const std::string& name) { return !in_backbone(name); });
 
@@ -142,10 +157,18 @@ class trainer {
       double loss = 0;
       for (int a = 0; a < o_.accumulate; ++a) {
         const data::batch b = loader.next();
-        std::vector<const tensor<float>*> inputs{&b.images};
+        const std::uint64_t number = s.step * std::uint64_t(o_.accumulate) + std::uint64_t(a);
+        std::vector<const tensor<float>*> inputs;
+        std::vector<tensor<float>> made;
+        tensor<std::int32_t> labels;
+        if (o_.inputs) {
+          made = o_.inputs(b, number, labels);
+          for (const auto& m : made) inputs.push_back(&m);
+        } else {
+          inputs.push_back(&b.images);
+        }
         if (!class_weights.empty()) inputs.push_back(&weights_input);
-        loss +=
-            model_.train_step(inputs, b.targets, cpu::run_state{o_.seed, s.step * std::uint64_t(o_.accumulate) + std::uint64_t(a)}) / o_.accumulate;
+        loss += model_.train_step(inputs, o_.inputs ? labels : b.targets, cpu::run_state{o_.seed, number}) / o_.accumulate;
         if (o_.accumulate > 1) accumulate(accumulated, a == 0);
       }
       if (!std::isfinite(loss))
@@ -242,7 +265,8 @@ class trainer {
   void validate(optimizer<float>& opt, training_state& s, const train_events& events, const Log& write_log) {
     with_average(opt, [&] {
       const auto options = tiling_of(net_, model_, o_.tile, o_.normalize);
-      const confusion_matrix m = evaluate(predictor_of(model_), *val_set_, options, [&](std::size_t, std::size_t, const data::sample&, const auto&) {
+      const scene::predictor predict = o_.predictor ? o_.predictor : predictor_of(model_);
+      const confusion_matrix m = evaluate(predict, *val_set_, options, [&](std::size_t, std::size_t, const data::sample&, const auto&) {
         return !(events.interrupted && events.interrupted());
       });
       if (events.interrupted && events.interrupted()) return;
