@@ -35,7 +35,8 @@ inline double label_agreement(const std::int32_t* a, const std::int32_t* b, std:
 }
 
 /// A worse copy of label (h x w). Ids outside [0, classes) are left as they are and never spread.
-inline std::vector<std::int32_t> perturb_labels(const std::int32_t* label, int h, int w, int classes, const perturb_options& o, random_stream& random) {
+inline std::vector<std::int32_t> perturb_labels(const std::int32_t* label, int h, int w, int classes, const perturb_options& o,
+                                                random_stream& random) {
   const std::int64_t pixels = std::int64_t(h) * w;
   std::vector<std::int32_t> out(label, label + pixels);
   const auto valid = [&](std::int32_t id) { return id >= 0 && id < classes; };
@@ -74,9 +75,8 @@ inline std::vector<float> coarse_probabilities(const std::vector<std::int32_t>& 
   std::vector<float> p(pixels * k);
   std::vector<double> plane(pixels), scratch(pixels);
   for (std::size_t c = 0; c < k; ++c) {
-    for (std::size_t i = 0; i < pixels; ++i) plane[i] = label[i] < 0 || label[i] >= classes ? 1.0 / classes
-                                                        : label[i] == std::int32_t(c)       ? sure
-                                                                                            : (1 - sure) / std::max(1, classes - 1);
+    for (std::size_t i = 0; i < pixels; ++i)
+      plane[i] = label[i] < 0 || label[i] >= classes ? 1.0 / classes : label[i] == std::int32_t(c) ? sure : (1 - sure) / std::max(1, classes - 1);
     if (o.blur > 0) refine::box_mean(plane.data(), h, w, o.blur, scratch.data());
     for (std::size_t i = 0; i < pixels; ++i) p[i * k + c] = float(plane[i]);
   }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // CRF-RNN (Zheng et al., "Conditional random fields as recurrent neural networks", ICCV 2015, Figs. 2 and 3): mean field steps behind a network,
-// whose label compatibilities are learned with it. The layer is refine/crf_rnn_layer.hpp.
+// whose label compatibilities are learned with it. The layer is layers/crf_rnn.hpp.
 //   CRFRNN       refines any network's scores: inputs logits0 (N,K,H,W) and image (N,B,H,W) in [0, 1]                (N,K,H,W)
 //   UNetCRFRNN   behind a narrow U-Net, trained end to end; the guide is the normalised image, brought back to about 0..255
 // 5 steps in training, 10 otherwise, as published. The paper's network is FCN-8s, its kernels 160 pixels and 3 grey values; ours are 40 and 13.
 #pragma once
+#include "rsseg/layers/crf_rnn.hpp"
 #include "rsseg/nets/entry.hpp"
 #include "rsseg/nets/unet.hpp"
-#include "rsseg/refine/crf_rnn_layer.hpp"
 
 namespace rsseg {
 
@@ -16,9 +16,9 @@ constexpr value mean_field(builder& b, value scores, value image, double range) 
   value guide = image.channels > 3 ? graph::ops::slice(b, image, 0, 3) : image;
   guide = graph::ops::stop_gradient(b, graph::ops::affine(b, guide, range, 0));
   const scope s(b, "crfrnn");
-  refine::crf_rnn_layer_options o;
+  crf_rnn_layer_options o;
   o.iterations = b.training() ? 5 : 10;
-  return refine::crf_rnn_layer(b, scores, guide, o);
+  return crf_rnn_layer(b, scores, guide, o);
 }
 }  // namespace detail
 

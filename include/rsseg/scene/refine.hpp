@@ -16,22 +16,21 @@ using stage_list = std::vector<std::unique_ptr<stage>>;
 /// Called with (what is running, parts done, parts in all); false: stop.
 using refine_progress = std::function<bool(const std::string&, std::int64_t, std::int64_t)>;
 
-/// Runs `predict` over the scene in the windows that segment() would use and keeps the probabilities of each window's interior.
+/// Runs the predictor over the scene in the windows that segment() would use and keeps the probabilities of each window's interior.
 /// Null when progress said stop. Blending is not done here: stages smooth, or need windows that are exact.
-inline std::unique_ptr<score_store> collect_scores(const predictor& predict, io::raster_source& source, const segment_options& o,
+inline std::unique_ptr<score_store> collect_scores(scene_predictor& predict, io::raster_source& source, const segment_options& o,
                                                    const stage_progress& progress = {}, const std::string& scratch = "") {
   const io::raster_info& info = source.info();
-  o.normalize.require_bands(info.bands);
+  predict.start(source);
   const segment_plan p = plan_segment(info.width, info.height, o);
   const std::int64_t total = std::int64_t(p.rows.size()) * std::int64_t(p.columns.size());
   std::int64_t done = 0;
   std::unique_ptr<score_store> store;
-  std::vector<float> read, part;
+  std::vector<float> part;
   for (const span_1d& row : p.rows)
     for (const span_1d& column : p.columns) {
-      tensor<float> window(shape{1, info.bands, p.tile_h, p.tile_w});
-      detail::read_normalised(source, column.begin, row.begin, o.normalize, window, 0, read);
-      const tensor<float> scores = predict(window);
+      const window where{column.begin, row.begin, p.tile_w, p.tile_h};
+      const tensor<float> scores = predict.scores(source, {&where, 1});
       const shape s = scores.extent();
       if (!store) store = std::make_unique<score_store>(info.width, info.height, s.c, scratch);
       const int map_y = o.margin > 0 ? row.keep_begin : row.begin, map_x = o.margin > 0 ? column.keep_begin : column.begin;

@@ -6,10 +6,8 @@
 //   pointrend    a point head on uncertain pixels (nets/point_refiner.hpp)                              exact with steps = 0
 #pragma once
 #include "rsseg/model/model.hpp"
-#include "rsseg/nets/crf_rnn.hpp"
-#include "rsseg/nets/iss.hpp"
 #include "rsseg/nets/point_refiner.hpp"
-#include "rsseg/refine/point_sampling.hpp"
+#include "rsseg/refine/softmax.hpp"
 #include "rsseg/scene/stage.hpp"
 
 namespace rsseg::scene {
@@ -31,7 +29,7 @@ struct refiner_input {
   tensor<float> image, logits;
   int h = 0, w = 0;
 };
-inline refiner_input refiner_input_of(const stage_window& w, const data::normalization* normalize, int multiple) {
+inline refiner_input refiner_input_of(const stage_window& w, const data::normalization& normalize, int multiple) {
   refiner_input in;
   in.h = (w.h + multiple - 1) / multiple * multiple, in.w = (w.w + multiple - 1) / multiple * multiple;
   in.image = tensor<float>(shape{1, w.bands, in.h, in.w}), in.logits = tensor<float>(shape{1, w.classes, in.h, in.w});
@@ -42,7 +40,7 @@ inline refiner_input refiner_input_of(const stage_window& w, const data::normali
       const std::size_t to = std::size_t(y) * std::size_t(in.w) + std::size_t(x);
       for (std::size_t b = 0; b < bands; ++b) {
         const float v = w.image[from * bands + b];
-        in.image.data()[to * bands + b] = normalize ? (v - normalize->mean_of(int(b))) / normalize->std_of(int(b)) : v;
+        in.image.data()[to * bands + b] = (v - normalize.mean_of(int(b))) / normalize.std_of(int(b));
       }
       for (std::size_t c = 0; c < k; ++c) in.logits.data()[to * k + c] = log_probability(w.scores[from * k + c]);
     }
@@ -82,7 +80,7 @@ class iss_stage final : public trained_stage {
   static constexpr int reach_of_step = 24;
   stage_reach reach() const override { return {reach_of_step * steps_, 4, 0}; }
   void refine(stage_window& w) override {
-    detail::refiner_input in = detail::refiner_input_of(w, &r_.normalize, 4);
+    detail::refiner_input in = detail::refiner_input_of(w, r_.normalize, 4);
     for (int t = 0; t < steps_; ++t) {
       const tensor<float>* inputs[] = {&in.image, &in.logits};
       r_.model->run(inputs);
@@ -100,7 +98,7 @@ class deep_guided_stage final : public trained_stage {
   using trained_stage::trained_stage;
   stage_reach reach() const override { return {2 * 4, 1, 0}; }
   void refine(stage_window& w) override {
-    detail::refiner_input in = detail::refiner_input_of(w, nullptr, 1);
+    detail::refiner_input in = detail::refiner_input_of(w, r_.normalize, 1);
     // The filter's windows must fit: a sliver is filtered as a part of its mirror image.
     if (in.h < 10 || in.w < 10) return;
     const tensor<float>* inputs[] = {&in.logits, &in.image};
@@ -114,7 +112,7 @@ class crf_rnn_stage final : public trained_stage {
   crf_rnn_stage(refiner r, int overlap, int tile, std::string name) : trained_stage(std::move(r), tile, std::move(name)), overlap_(overlap) {}
   stage_reach reach() const override { return {overlap_, 1, overlap_ / 2}; }
   void refine(stage_window& w) override {
-    detail::refiner_input in = detail::refiner_input_of(w, nullptr, 1);
+    detail::refiner_input in = detail::refiner_input_of(w, r_.normalize, 1);
     const tensor<float>* inputs[] = {&in.image, &in.logits};
     r_.model->run(inputs);
     detail::scores_from_logits(r_.model->output(0), w);
@@ -132,7 +130,7 @@ class point_stage final : public trained_stage {
       : trained_stage(std::move(r), tile, std::move(name)), margin_(float(margin)), steps_(steps) {}
   stage_reach reach() const override { return {point_refiner_reach + (steps_ > 0 ? 3 << steps_ : 0), 1 << steps_, 0}; }
   void refine(stage_window& w) override {
-    detail::refiner_input in = detail::refiner_input_of(w, &r_.normalize, 1 << steps_);
+    detail::refiner_input in = detail::refiner_input_of(w, r_.normalize, 1 << steps_);
     const int k = w.classes;
     const tensor<float> coarse = steps_ > 0 ? averaged(in.logits, 1 << steps_) : in.logits;
     tensor<float> map = coarse;
@@ -160,7 +158,7 @@ class point_stage final : public trained_stage {
       const std::size_t count = std::min<std::size_t>(batch, where.size() - at);
       tensor<float> points(shape{1, 2, batch, 1});
       std::fill(points.data(), points.data() + points.size(), -1.0f);  // the rest of the last batch reads nothing
-      rsseg::refine::grid_points(where.data() + at, std::int64_t(count), s.h, s.w, points.data());
+      cpu::grid_points(where.data() + at, std::int64_t(count), s.h, s.w, points.data());
       const tensor<float>* inputs[] = {&image, &coarse, &points};
       r_.model->run(inputs);
       const tensor<float> anew = r_.model->output(0);

@@ -108,13 +108,15 @@ class refiner_inputs {
       for (int y = 0; y < h; ++y)
         for (int x = 0; x < w; ++x)
           for (int c = 0; c < s.c; ++c)
-            small(n, c, y, x) = 0.25f * (images(n, c, 2 * y, 2 * x) + images(n, c, 2 * y, 2 * x + 1) + images(n, c, 2 * y + 1, 2 * x) + images(n, c, 2 * y + 1, 2 * x + 1));
+            small(n, c, y, x) = 0.25f * (images(n, c, 2 * y, 2 * x) + images(n, c, 2 * y, 2 * x + 1) + images(n, c, 2 * y + 1, 2 * x) +
+                                         images(n, c, 2 * y + 1, 2 * x + 1));
     const tensor<float> p = probabilities(small);
     tensor<float> out(shape{s.n, classes_, s.h, s.w});
     for (int n = 0; n < s.n; ++n)
       for (int y = 0; y < s.h; ++y)
         for (int x = 0; x < s.w; ++x) {
-          const float fy = std::clamp((float(y) + 0.5f) / 2 - 0.5f, 0.0f, float(h - 1)), fx = std::clamp((float(x) + 0.5f) / 2 - 0.5f, 0.0f, float(w - 1));
+          const float fy = std::clamp((float(y) + 0.5f) / 2 - 0.5f, 0.0f, float(h - 1)),
+                      fx = std::clamp((float(x) + 0.5f) / 2 - 0.5f, 0.0f, float(w - 1));
           const int y0 = int(fy), x0 = int(fx), y1 = std::min(y0 + 1, h - 1), x1 = std::min(x0 + 1, w - 1);
           const float v = fy - float(y0), u = fx - float(x0);
           for (int c = 0; c < classes_; ++c)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// CRF-RNN (Zheng et al., ICCV 2015) as a layer of a network: crf_rnn.hpp behind a custom operator, trained with the rest. CPU only.
+// CRF-RNN (Zheng et al., ICCV 2015) as a layer of a network: cpu/crf/crf_rnn.hpp behind a custom operator, trained with the rest. CPU only.
 //   crf_rnn_layer (scores (N,K,H,W), guide (N,G,H,W) in 0..255) -> scores (N,K,H,W); parameters Ws, Wb, C (K x K, as 1x1 kernels), which start
 //   as 3 I, 5 I and I: neighbours of one colour attract the same class
 // The gradient reaches the scores and the parameters, not the guide. One backward operator makes all four; the parts are taken from it.
@@ -7,11 +7,11 @@
 #include <algorithm>
 #include <vector>
 
+#include "rsseg/cpu/crf/crf_rnn.hpp"
 #include "rsseg/graph/custom.hpp"
 #include "rsseg/layers/basic.hpp"
-#include "rsseg/refine/crf_rnn.hpp"
 
-namespace rsseg::refine {
+namespace rsseg {
 
 struct crf_rnn_layer_options {
   double sigma_xy = 40, sigma_rgb = 13;  ///< bilateral kernel: pixels, units of the guide. (The paper's 160 and 3 are for photographs.)
@@ -20,8 +20,8 @@ struct crf_rnn_layer_options {
 
 namespace detail {
 
-inline crf_rnn_options crf_rnn_options_of(const graph::attributes& at) {
-  crf_rnn_options o;
+inline cpu::crf::crf_rnn_options crf_rnn_options_of(const graph::attributes& at) {
+  cpu::crf::crf_rnn_options o;
   o.alpha = at.alpha, o.beta = at.beta, o.iterations = at.count;
   return o;
 }
@@ -34,7 +34,7 @@ void crf_rnn_kernel(const custom_call<T>& c) {
   const shape s = c.in_extent[0], g = c.in_extent[1];
   const std::int64_t pixels = std::int64_t(s.h) * s.w;
   for (int n = 0; n < s.n; ++n) {
-    crf_rnn<T> field(c.in[1] + n * pixels * g.c, s.h, s.w, g.c, s.c, crf_rnn_options_of(*c.at));
+    cpu::crf::crf_rnn<T> field(c.in[1] + n * pixels * g.c, s.h, s.w, g.c, s.c, crf_rnn_options_of(*c.at));
     field.forward(c.in[0] + n * pixels * s.c, c.in[2], c.in[3], c.in[4], c.out + n * pixels * s.c);
   }
 }
@@ -49,7 +49,7 @@ void crf_rnn_grad_kernel(const custom_call<T>& c) {
                      square = std::int64_t(s.c) * s.c;
   std::vector<T> scratch(static_cast<std::size_t>(values));
   for (int n = 0; n < s.n; ++n) {
-    crf_rnn<T> field(c.in[2] + n * pixels * g.c, s.h, s.w, g.c, s.c, crf_rnn_options_of(*c.at));
+    cpu::crf::crf_rnn<T> field(c.in[2] + n * pixels * g.c, s.h, s.w, g.c, s.c, crf_rnn_options_of(*c.at));
     field.forward(c.in[1] + n * values, c.in[3], c.in[4], c.in[5], scratch.data());
     T* to = c.out + n * whole;
     std::fill(to + values, to + whole, T(0));
@@ -57,7 +57,7 @@ void crf_rnn_grad_kernel(const custom_call<T>& c) {
   }
 }
 /// (packed, like): the rows of the map.
-constexpr shape extent_of_second(const graph::attributes&, const shape* in, int) { return in[1]; }
+constexpr shape crf_rnn_second_extent(const graph::attributes&, const shape* in, int) { return in[1]; }
 template <class T>
 void crf_rnn_scores_kernel(const custom_call<T>& c) {
   const shape p = c.in_extent[0], s = c.out_extent;
@@ -77,9 +77,9 @@ void crf_rnn_parameter_kernel(const custom_call<T>& c) {
   }
 }
 inline constexpr custom_op crf_rnn_scores_op{
-    "crf_rnn_scores", &extent_of_second, nullptr, &crf_rnn_scores_kernel<float>, &crf_rnn_scores_kernel<double>, nullptr};
+    "crf_rnn_scores", &crf_rnn_second_extent, nullptr, &crf_rnn_scores_kernel<float>, &crf_rnn_scores_kernel<double>, nullptr};
 inline constexpr custom_op crf_rnn_parameter_op{
-    "crf_rnn_parameter", &extent_of_second, nullptr, &crf_rnn_parameter_kernel<float>, &crf_rnn_parameter_kernel<double>, nullptr};
+    "crf_rnn_parameter", &crf_rnn_second_extent, nullptr, &crf_rnn_parameter_kernel<float>, &crf_rnn_parameter_kernel<double>, nullptr};
 inline constexpr custom_op crf_rnn_grad_op{"crf_rnn_grad", &crf_rnn_grad_extent, nullptr, &crf_rnn_grad_kernel<float>, &crf_rnn_grad_kernel<double>,
                                            nullptr};
 
@@ -109,4 +109,4 @@ constexpr value crf_rnn_layer(builder& b, value scores, value guide, const crf_r
   return emit_custom(b, detail::crf_rnn_op, {scores, guide, ws, wb, c}, k, at);
 }
 
-}  // namespace rsseg::refine
+}  // namespace rsseg
