@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Convolutions of the CPU backend against a naive double reference: forward, data, weight and bias gradient, every instruction set this
-// machine has, float and double, one and two threads with the same bits.
+// machine has, float and double, one and two threads with the same bits, dense tensors and columns of wider ones likewise.
 #include "rsseg/cpu/conv.hpp"
 
 #include <doctest/doctest.h>
@@ -161,6 +161,72 @@ outputs<T> run(const conv_geometry& g, const inputs<T>& in) {
   return o;
 }
 
+/// A tensor of c channels as columns of a wider one, with NaN between; it ends with the last pixel's last channel.
+template <class T>
+struct columns {
+  int c, pitch, at;
+  std::vector<T> data;
+  columns(const std::vector<T>& dense, int channels, int wide, int offset)
+      : c(channels),
+        pitch(wide),
+        at(offset),
+        data(dense.empty() ? 0 : (dense.size() / std::size_t(channels) - 1) * std::size_t(wide) + std::size_t(offset + channels),
+             std::numeric_limits<T>::quiet_NaN()) {
+    for (std::size_t i = 0; i < dense.size(); ++i) data[i / std::size_t(c) * std::size_t(pitch) + i % std::size_t(c) + std::size_t(at)] = dense[i];
+  }
+  T* get() { return data.data() + at; }
+  /// Whether the columns hold these bits, and NaN stands between them still.
+  bool holds(const std::vector<T>& dense) const {
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < data.size(); ++i) {
+      const int column = int(i % std::size_t(pitch));
+      if (column < at || column >= at + c) {
+        if (!std::isnan(data[i])) return false;
+      } else if (std::memcmp(&data[i], &dense[next++], sizeof(T)) != 0) {
+        return false;
+      }
+    }
+    return next == dense.size();
+  }
+};
+
+/// The same bits when every tensor is columns of a wider one.
+template <class T>
+void check_columns(conv_geometry g, const inputs<T>& in, const outputs<T>& want) {
+  const T none = std::numeric_limits<T>::quiet_NaN();
+  g.in_pitch = g.in_c + 5, g.out_pitch = 2 * g.out_c + 3;
+  columns<T> x(in.x, g.in_c, g.in_pitch, 2), dy(in.dy, g.out_c, g.out_pitch, g.out_c);
+  columns<T> y(std::vector<T>(in.dy.size(), none), g.out_c, g.out_pitch, 3), fused = dy;
+  columns<T> dx(std::vector<T>(in.x.size(), none), g.in_c, g.in_pitch, 5), dx_fused = dx;
+  std::vector<T> packed(cpu::conv_packed_size<T>(g)), workspace(cpu::conv_workspace_size<T>(g) / sizeof(T));
+  cpu::conv_pack(g, in.w.data(), packed.data());
+  cpu::conv_forward(g, x.get(), packed.data(), y.get(), {}, workspace.data());
+  CHECK(y.holds(want.y));
+  cpu::conv_epilogue<T> e;
+  e.bias = in.bias_y.data(), e.residual = fused.get(), e.act = cpu::activation::relu;
+  cpu::conv_forward(g, x.get(), packed.data(), fused.get(), e, workspace.data());
+  CHECK(fused.holds(want.fused));
+  y = columns<T>(std::vector<T>(in.dy.size(), none), g.out_c, g.out_pitch, 0);
+  e.residual = in.dy.data(), e.residual_pitch = g.out_c;  // dense, beside an output that is not
+  cpu::conv_forward(g, x.get(), packed.data(), y.get(), e, workspace.data());
+  CHECK(y.holds(want.fused));
+
+  packed.resize(cpu::conv_packed_size_backward_data<T>(g)), workspace.resize(cpu::conv_workspace_size_backward_data<T>(g) / sizeof(T));
+  cpu::conv_pack_backward_data(g, in.w.data(), packed.data());
+  cpu::conv_backward_data(g, dy.get(), packed.data(), dx.get(), {}, workspace.data());
+  CHECK(dx.holds(want.dx));
+  e = {};
+  columns<T> residual(in.x, g.in_c, 3 * g.in_c, g.in_c);
+  e.bias = in.bias_x.data(), e.residual = residual.get(), e.residual_pitch = residual.pitch, e.act = cpu::activation::relu;
+  cpu::conv_backward_data(g, dy.get(), packed.data(), dx_fused.get(), e, workspace.data());
+  CHECK(dx_fused.holds(want.dx_fused));
+
+  std::vector<T> dw(in.w.size(), none);
+  workspace.resize(cpu::conv_workspace_size_backward_weights<T>(g) / sizeof(T));
+  cpu::conv_backward_weights(g, x.get(), dy.get(), dw.data(), workspace.data());
+  CHECK(std::memcmp(dw.data(), want.dw.data(), dw.size() * sizeof(T)) == 0);
+}
+
 /// act(sum + bias + residual), for comparison.
 sums finished(const sums& s, const std::vector<float>& bias, const std::vector<float>& residual) {
   sums f = s;
@@ -184,6 +250,7 @@ void check_case(const conv_geometry& g, const inputs<float>& in, const sums& y, 
   const outputs<T> one = run(g, typed);
   rsseg::set_threads(2);
   CHECK((run(g, typed) == one));
+  check_columns(g, typed, one);
   rsseg::set_threads(0);
   CHECK(worst(one.y, y) < allowed);
   CHECK(worst(one.fused, finished(y, in.bias_y, in.dy)) < allowed);

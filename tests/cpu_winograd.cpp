@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "cpu_conv_cases.hpp"
@@ -37,32 +38,52 @@ struct data {
   }
 };
 
+/// A tensor of c channels as columns of one whose pixels are `pitch` apart, NaN between; and back, nothing if something was written between.
+template <class T>
+std::vector<T> spread(const std::vector<float>& v, int c, std::int64_t pitch) {
+  std::vector<T> wide(v.size() / std::size_t(c) * std::size_t(pitch), std::numeric_limits<T>::quiet_NaN());
+  for (std::size_t i = 0; i < v.size(); ++i) wide[i / std::size_t(c) * std::size_t(pitch) + i % std::size_t(c)] = T(v[i]);
+  return wide;
+}
+template <class T>
+std::vector<T> joined(const std::vector<T>& wide, int c, std::int64_t pitch) {
+  std::vector<T> v;
+  for (std::size_t i = 0; i < wide.size(); ++i) {
+    if (int(i % std::size_t(pitch)) < c)
+      v.push_back(wide[i]);
+    else if (!std::isnan(wide[i]))
+      return {};
+  }
+  return v;
+}
+
 template <class T>
 std::vector<T> forward(const data& d, bool fused) {
-  const std::vector<T> x(d.x.begin(), d.x.end()), w(d.w.begin(), d.w.end()), bias(d.bias_y.begin(), d.bias_y.end());
-  std::vector<T> packed(cpu::conv_packed_size<T>(d.g)), y(d.dy.begin(), d.dy.end()), workspace(cpu::conv_workspace_size<T>(d.g) / sizeof(T));
+  const std::vector<T> x = spread<T>(d.x, d.g.in_c, d.g.x_pitch()), w(d.w.begin(), d.w.end()), bias(d.bias_y.begin(), d.bias_y.end());
+  std::vector<T> packed(cpu::conv_packed_size<T>(d.g)), y = spread<T>(d.dy, d.g.out_c, d.g.y_pitch()),
+                                                        workspace(cpu::conv_workspace_size<T>(d.g) / sizeof(T));
   cpu::conv_pack(d.g, w.data(), packed.data());
   cpu::conv_epilogue<T> e;
   if (fused) e.bias = bias.data(), e.residual = y.data(), e.act = cpu::activation::relu;
   cpu::conv_forward(d.g, x.data(), packed.data(), y.data(), e, workspace.data());
-  return y;
+  return joined(y, d.g.out_c, d.g.y_pitch());
 }
 
 template <class T>
 std::vector<T> backward(const data& d, bool fused) {
-  const std::vector<T> dy(d.dy.begin(), d.dy.end()), w(d.w.begin(), d.w.end()), bias(d.bias_x.begin(), d.bias_x.end());
-  std::vector<T> packed(cpu::conv_packed_size_backward_data<T>(d.g)), dx(d.x.begin(), d.x.end()),
-      workspace(cpu::conv_workspace_size_backward_data<T>(d.g) / sizeof(T));
+  const std::vector<T> dy = spread<T>(d.dy, d.g.out_c, d.g.y_pitch()), w(d.w.begin(), d.w.end()), bias(d.bias_x.begin(), d.bias_x.end());
+  std::vector<T> packed(cpu::conv_packed_size_backward_data<T>(d.g)), dx = spread<T>(d.x, d.g.in_c, d.g.x_pitch()),
+                                                                      workspace(cpu::conv_workspace_size_backward_data<T>(d.g) / sizeof(T));
   cpu::conv_pack_backward_data(d.g, w.data(), packed.data());
   cpu::conv_epilogue<T> e;
   if (fused) e.bias = bias.data(), e.residual = dx.data(), e.act = cpu::activation::relu;
   cpu::conv_backward_data(d.g, dy.data(), packed.data(), dx.data(), e, workspace.data());
-  return dx;
+  return joined(dx, d.g.in_c, d.g.x_pitch());
 }
 
 template <class T>
 std::vector<T> weights(const data& d, bool) {
-  const std::vector<T> x(d.x.begin(), d.x.end()), dy(d.dy.begin(), d.dy.end());
+  const std::vector<T> x = spread<T>(d.x, d.g.in_c, d.g.x_pitch()), dy = spread<T>(d.dy, d.g.out_c, d.g.y_pitch());
   std::vector<T> dw(d.w.size()), workspace(cpu::conv_workspace_size_backward_weights<T>(d.g) / sizeof(T));
   cpu::conv_backward_weights(d.g, x.data(), dy.data(), dw.data(), workspace.data());
   return dw;
@@ -115,6 +136,8 @@ TEST_CASE("Winograd stays within its error bound") {
       cpu::set_winograd(true);
       REQUIRE(takes_winograd(g));
       const data d(g);
+      data wide = d;  // the tensors as columns of wider ones
+      wide.g.in_pitch = g.in_c + 7, wide.g.out_pitch = 2 * g.out_c + 1;
       for (bool fused : {false, true})
         for (bool back : {false, true}) {
           INFO("fused " << fused << " backward " << back);
@@ -125,6 +148,7 @@ TEST_CASE("Winograd stays within its error bound") {
           const auto got = run(d, fused);
           rsseg::set_threads(2);
           CHECK(run(d, fused) == got);
+          CHECK(run(wide, fused) == got);
           rsseg::set_threads(0);
           cpu::set_winograd(false);
           const auto direct = run(d, fused);
@@ -171,11 +195,14 @@ TEST_CASE("Winograd's weight gradient stays within its error bound") {
       cpu::set_winograd(true);
       REQUIRE(cpu::winograd_weights_wins<float>(g));
       const data d(g);
+      data wide = d;  // the tensors as columns of wider ones
+      wide.g.in_pitch = g.in_c + 7, wide.g.out_pitch = 2 * g.out_c + 1;
       const auto want = weights<double>(d, false);
       rsseg::set_threads(1);
       const auto got = weights<float>(d, false);
       rsseg::set_threads(2);
       CHECK(weights<float>(d, false) == got);
+      CHECK(weights<float>(wide, false) == got);
       rsseg::set_threads(0);
       cpu::set_winograd(false);
       const auto direct = weights<float>(d, false);

@@ -18,6 +18,11 @@ struct conv_geometry {
   int pad_top = 0, pad_left = 0;  // bottom and right padding follow from out_h, out_w
   int dilation_h = 1, dilation_w = 1;
   int groups = 1;
+  int in_pitch = 0, out_pitch = 0;  // elements between neighbouring pixels of x and y where these are columns of wider tensors; 0: dense
+
+  /// Elements between neighbouring pixels.
+  RSSEG_HD constexpr std::int64_t x_pitch() const { return in_pitch > 0 ? in_pitch : in_c; }
+  RSSEG_HD constexpr std::int64_t y_pitch() const { return out_pitch > 0 ? out_pitch : out_c; }
 
   RSSEG_HD constexpr int in_c_per_group() const { return in_c / groups; }
   RSSEG_HD constexpr int out_c_per_group() const { return out_c / groups; }

@@ -14,7 +14,9 @@ struct run_state {
   std::uint64_t step = 0;  ///< dropout and noise draw from (seed, step, node)
 };
 
-/// One node to run. All tensors are dense NHWC; index tensors are int32. Kernels allocate nothing and do not throw.
+/// One node to run. Tensors are NHWC; index tensors are int32. Kernels allocate nothing and do not throw.
+/// A tensor may be columns of a wider one (a part of a concatenation, in the concatenation's own memory): then its pixels are `pitch` elements apart.
+/// That happens only to operands that takes_pitch (pitched.hpp) allows; all other kernels may take their tensors to be dense.
 template <class T>
 struct call {
   const graph::graph* g;
@@ -24,6 +26,7 @@ struct call {
   void* workspace;        // as large as the operator's workspace function said
   const void* prepared;   // packed weights, if the operator prepares any
   const run_state* state;
+  const int* pitches = nullptr;  // of every node, 0: dense; null: all are
 
   const graph::node& node() const { return g->nodes[id]; }
   const graph::attributes& at() const { return g->nodes[id].at; }
@@ -35,6 +38,9 @@ struct call {
   T* out() const { return static_cast<T*>(pointers[id]); }
   std::int32_t* index_out() const { return static_cast<std::int32_t*>(pointers[id]); }
   const shape& extent() const { return extents[id]; }
+  std::int64_t pitch_of(int node_id) const { return pitches != nullptr && pitches[node_id] > 0 ? pitches[node_id] : extents[node_id].c; }
+  std::int64_t in_pitch(int k) const { return pitch_of(input_id(k)); }
+  std::int64_t out_pitch() const { return pitch_of(id); }
 };
 
 /// How to run an operator. Null functions: nothing to do.

@@ -10,6 +10,8 @@
 //   conv_forward(g, x, packed.data(), y, {.bias = b, .act = activation::relu}, workspace);
 //
 // Contracts, for all of them:
+// - x, y, dx, dy and the residual may be columns of wider tensors (in_pitch, out_pitch, residual_pitch): same bits, and what lies between is left
+// alone;
 // - activations, packed weights and workspace may lie anywhere, but off 64-byte boundaries the products run about 30 % slower;
 // - nothing is allocated; outputs are overwritten whole, and alias no input, except that `residual` may be the output itself;
 // - results have the same bits for any number of threads (not for another instruction set);
@@ -36,6 +38,7 @@ struct conv_epilogue {
   const T* bias = nullptr;      ///< (output channels)
   const T* residual = nullptr;  ///< shaped like the output; may be the output
   activation act = activation::none;
+  int residual_pitch = 0;  ///< elements between the residual's pixels; 0: as the output
 };
 
 /// Elements of T that the packed weights take.

@@ -115,8 +115,8 @@ void weights_task(const kernel_table<T>& k, const conv_geometry& g, const weight
     const std::ptrdiff_t a_stride = std::ptrdiff_t(at.count()) * tile_rows + set_skew;
     job.first = chunk == chunk0;
     for (int r = 0; r < rows; ++r)
-      k.pack_tiles(width, dy + ((std::ptrdiff_t(at.image) * g.out_h + at.y0 + r) * g.out_w + at.x0) * g.out_c + group * nc + co0, g.out_c, co1 - co0,
-                   std::ptrdiff_t(r) * width, a, a_stride);
+      k.pack_tiles(width, dy + ((std::ptrdiff_t(at.image) * g.out_h + at.y0 + r) * g.out_w + at.x0) * g.y_pitch() + group * nc + co0, g.y_pitch(),
+                   co1 - co0, std::ptrdiff_t(r) * width, a, a_stride);
     const int column0 = std::clamp(at.x0 * g.stride_w - g.pad_left, 0, g.in_w);
     const int column1 = std::clamp((at.x1 - 1) * g.stride_w - g.pad_left + (g.kernel_w - 1) * g.dilation_w + 1, column0, g.in_w);
     for (int ky = 0; ky < g.kernel_h; ++ky) {
@@ -128,8 +128,8 @@ void weights_task(const kernel_table<T>& k, const conv_geometry& g, const weight
         for (int r = 0; r < rows; ++r) {
           const int y = input_row(r);
           if (unsigned(y) < unsigned(g.in_h))
-            k.pack_panels(column1 - column0, x + ((std::ptrdiff_t(at.image) * g.in_h + y) * g.in_w + column0) * g.in_c + group * kc + p0 * panel,
-                          g.in_c, channels, k.last_width(channels), std::ptrdiff_t(r) * (column1 - column0), b, panel_stride);
+            k.pack_panels(column1 - column0, x + ((std::ptrdiff_t(at.image) * g.in_h + y) * g.in_w + column0) * g.x_pitch() + group * kc + p0 * panel,
+                          g.x_pitch(), channels, k.last_width(channels), std::ptrdiff_t(r) * (column1 - column0), b, panel_stride);
         }
         for (int kx = 0; kx < g.kernel_w; ++kx) {
           int lo = at.x0, hi = at.x1;
@@ -181,14 +181,14 @@ void weights_task_collected(const kernel_table<T>& k, const conv_geometry& g, co
       for (int ox = at.x0; ox < at.x1; ++ox, ++i) {
         gather_pixel<T> p;
         p.y = oy * g.stride_h, p.x = ox * g.stride_w;
-        p.base = x + ((std::ptrdiff_t(at.image) * g.in_h + p.y) * g.in_w + p.x) * g.in_c + group * kc;
+        p.base = x + ((std::ptrdiff_t(at.image) * g.in_h + p.y) * g.in_w + p.x) * g.x_pitch() + group * kc;
         collect_pixel(s, p, 0, s.taps(), line);
         for (int t = 0; t < tiles; ++t)
           for (int r = 0; r < tile_rows; ++r)
             a[t * (count * tile_rows + set_skew) + i * tile_rows + r] = t * tile_rows + r < depth ? line[t * tile_rows + r] : T(0);
       }
     for (int oy = at.y0; oy < at.y1; ++oy)
-      k.pack_panels(at.x1 - at.x0, dy + ((std::ptrdiff_t(at.image) * g.out_h + oy) * g.out_w + at.x0) * g.out_c + group * nc, g.out_c, nc,
+      k.pack_panels(at.x1 - at.x0, dy + ((std::ptrdiff_t(at.image) * g.out_h + oy) * g.out_w + at.x0) * g.y_pitch() + group * nc, g.y_pitch(), nc,
                     k.last_width(nc), std::ptrdiff_t(oy - at.y0) * (at.x1 - at.x0), b, count * panel + set_skew);
     for (int co = 0; co < nc; co += panel) {
       const int w = k.width(nc - co);
@@ -225,7 +225,7 @@ void weights_task_merged(const kernel_table<T>& k, const conv_geometry& g, const
     const std::ptrdiff_t count = at.count(), in_width = std::ptrdiff_t(width - 1) * g.stride_w + g.kernel_w;
     job.first = chunk == chunk0;
     for (int r = 0; r < rows; ++r)
-      k.pack_panels(width, dy + ((std::ptrdiff_t(at.image) * g.out_h + at.y0 + r) * g.out_w + at.x0) * g.out_c, g.out_c, nc, k.last_width(nc),
+      k.pack_panels(width, dy + ((std::ptrdiff_t(at.image) * g.out_h + at.y0 + r) * g.out_w + at.x0) * g.y_pitch(), g.y_pitch(), nc, k.last_width(nc),
                     std::ptrdiff_t(r) * width, b, count * panel + set_skew);
     for (int ky = 0; ky < g.kernel_h; ++ky) {
       job.runs = 0;
@@ -234,9 +234,14 @@ void weights_task_merged(const kernel_table<T>& k, const conv_geometry& g, const
         if (unsigned(y) >= unsigned(g.in_h)) continue;
         const int lo = std::clamp<int>(-x0, 0, int(in_width)), hi = std::clamp<int>(g.in_w - x0, lo, int(in_width));  // columns inside the image
         T* const to = a + r * in_width * g.in_c;
-        const T* const from = x + ((std::ptrdiff_t(at.image) * g.in_h + y) * g.in_w + x0) * g.in_c;
+        const T* const from = x + ((std::ptrdiff_t(at.image) * g.in_h + y) * g.in_w + x0) * g.x_pitch();
         for (std::ptrdiff_t i = 0; i < std::ptrdiff_t(lo) * g.in_c; ++i) to[i] = T(0);
-        for (std::ptrdiff_t i = std::ptrdiff_t(lo) * g.in_c; i < std::ptrdiff_t(hi) * g.in_c; ++i) to[i] = from[i];
+        if (g.x_pitch() == g.in_c) {
+          for (std::ptrdiff_t i = std::ptrdiff_t(lo) * g.in_c; i < std::ptrdiff_t(hi) * g.in_c; ++i) to[i] = from[i];
+        } else {
+          for (std::ptrdiff_t i = lo; i < hi; ++i)
+            for (int ch = 0; ch < g.in_c; ++ch) to[i * g.in_c + ch] = from[i * g.x_pitch() + ch];
+        }
         for (std::ptrdiff_t i = std::ptrdiff_t(hi) * g.in_c; i < in_width * g.in_c; ++i) to[i] = T(0);
         runs[job.runs++] = {r * in_width * g.in_c, std::ptrdiff_t(r) * width, width};
       }

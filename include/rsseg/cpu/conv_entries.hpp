@@ -12,13 +12,24 @@ template <class T>
 inline conv_epilogue<T> epilogue_of(const call<T>& c) {
   conv_epilogue<T> e;
   if (c.inputs() > 2) e.bias = c.in(2);
-  if (c.inputs() > 3) e.residual = c.in(3);
+  if (c.inputs() > 3) e.residual = c.in(3), e.residual_pitch = int(c.in_pitch(3));
   if (c.at().relu) e.act = activation::relu;
   return e;
 }
 template <class T>
 inline conv_geometry geometry_of(const call<T>& c) {
-  return graph::ops::geometry_of(*c.g, c.id, c.extents);
+  conv_geometry g = graph::ops::geometry_of(*c.g, c.id, c.extents);
+  switch (c.node().kind) {
+    case graph::op::conv:
+      g.in_pitch = int(c.in_pitch(0)), g.out_pitch = int(c.out_pitch());
+      break;
+    case graph::op::conv_backward_weights:
+      g.in_pitch = int(c.in_pitch(0)), g.out_pitch = int(c.in_pitch(1));
+      break;
+    default:  // transposed convolution and data gradient
+      g.in_pitch = int(c.out_pitch()), g.out_pitch = int(c.in_pitch(0));
+  }
+  return g;
 }
 }  // namespace detail
 

@@ -58,14 +58,13 @@ inline gather_axis backward_axis(int in, int out, int kernel, int stride, int pa
   return a;
 }
 
-/// A gather over the whole batch. Elements are addressed in NHWC tensors of in_c and out_c channels; kc -> nc channels per group.
+/// A gather over the whole batch. Elements are addressed in NHWC tensors whose pixels are in_pitch and out_pitch apart; kc -> nc channels per group.
 struct gather_shape {
   int n = 1, groups = 1, kc = 1, nc = 1;
   int out_h = 1, out_w = 1;
   gather_axis y, x;
+  std::ptrdiff_t in_pitch = 1, out_pitch = 1;
 
-  int in_c() const { return groups * kc; }
-  int out_c() const { return groups * nc; }
   int taps() const { return y.taps * x.taps; }
   std::int64_t pixels() const { return std::int64_t(n) * y.count * x.count; }
 };
@@ -78,7 +77,9 @@ inline gather_shape forward_gather(const conv_geometry& g) {
           g.out_h,
           g.out_w,
           forward_axis(g.in_h, g.out_h, g.kernel_h, g.stride_h, g.pad_top, g.dilation_h),
-          forward_axis(g.in_w, g.out_w, g.kernel_w, g.stride_w, g.pad_left, g.dilation_w)};
+          forward_axis(g.in_w, g.out_w, g.kernel_w, g.stride_w, g.pad_left, g.dilation_w),
+          g.x_pitch(),
+          g.y_pitch()};
 }
 
 inline gather_shape backward_gather(const conv_geometry& g, int phase_y, int phase_x) {
@@ -89,14 +90,17 @@ inline gather_shape backward_gather(const conv_geometry& g, int phase_y, int pha
           g.in_h,
           g.in_w,
           backward_axis(g.in_h, g.out_h, g.kernel_h, g.stride_h, g.pad_top, g.dilation_h, phase_y),
-          backward_axis(g.in_w, g.out_w, g.kernel_w, g.stride_w, g.pad_left, g.dilation_w, phase_x)};
+          backward_axis(g.in_w, g.out_w, g.kernel_w, g.stride_w, g.pad_left, g.dilation_w, phase_x),
+          g.y_pitch(),
+          g.x_pitch()};
 }
 
 /// What happens to a sum before it is stored.
 template <class T>
 struct gather_epilogue {
   const T* bias = nullptr;
-  std::ptrdiff_t residual_offset = no_residual;
+  const T* residual = nullptr;
+  std::ptrdiff_t residual_pitch = 0;
   bool relu = false;
 };
 
@@ -189,8 +193,8 @@ struct gather_pixel {
 /// Copies the inputs of taps [tap0, tap1) of one pixel side by side.
 template <class T>
 void collect_pixel(const gather_shape& s, const gather_pixel<T>& p, int tap0, int tap1, T* to) {
-  const int kc = s.kc, in_c = s.in_c();
-  const bool contiguous = s.x.tap_step == 1 && s.groups == 1;
+  const int kc = s.kc;
+  const bool contiguous = s.x.tap_step == 1 && s.in_pitch == kc;
   for (int t = tap0; t < tap1;) {
     const int ty = t / s.x.taps, tx = t % s.x.taps, run = std::min(s.x.taps - tx, tap1 - t);
     const int y = p.y + s.y.tap_start + ty * s.y.tap_step, x = p.x + s.x.tap_start + tx * s.x.tap_step;
@@ -198,13 +202,13 @@ void collect_pixel(const gather_shape& s, const gather_pixel<T>& p, int tap0, in
     if (unsigned(y) >= unsigned(s.y.in_extent)) {
       for (int i = 0; i < run * kc; ++i) to[i] = T(0);
     } else if (contiguous && x >= 0 && x + run <= s.x.in_extent) {
-      const T* from = p.base + (row + x - p.x) * in_c;
+      const T* from = p.base + (row + x - p.x) * s.in_pitch;
       for (int i = 0; i < run * kc; ++i) to[i] = from[i];
     } else {
       for (int r = 0; r < run; ++r) {
         const int xr = x + r * s.x.tap_step;
         const bool inside = unsigned(xr) < unsigned(s.x.in_extent);
-        const T* from = p.base + (row + xr - p.x) * in_c;
+        const T* from = p.base + (row + xr - p.x) * s.in_pitch;
         for (int i = 0; i < kc; ++i) to[r * kc + i] = inside ? from[i] : T(0);
       }
     }
@@ -219,18 +223,20 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
                   const T* in, const T* packed, T* out, const gather_epilogue<T>& epilogue, T* collected) {
   gather_pixel<T> pixel[block_pixels];
   T* out_pixel[block_pixels];
+  const T* residual_pixel[block_pixels];
   tap_rows<T> entries[block_pixels / tile_rows * max_block_taps];
   int active[block_pixels / tile_rows];
 
   const int count = int(std::min<std::int64_t>(block_pixels, s.pixels() - begin));
   const int tiles = (count + tile_rows - 1) / tile_rows;
-  const std::ptrdiff_t in_c = s.in_c(), out_c = s.out_c();
   {
     int qx = int(begin % s.x.count), qy = int(begin / s.x.count % s.y.count), image = int(begin / s.x.count / s.y.count);
     for (int i = 0; i < count; ++i) {
       pixel[i].y = qy * s.y.in_step, pixel[i].x = qx * s.x.in_step;
-      pixel[i].base = in + ((std::ptrdiff_t(image) * s.y.in_extent + pixel[i].y) * s.x.in_extent + pixel[i].x) * in_c + group * s.kc;
-      out_pixel[i] = out + ((std::ptrdiff_t(image) * s.out_h + s.y.out(qy)) * s.out_w + s.x.out(qx)) * out_c;
+      pixel[i].base = in + ((std::ptrdiff_t(image) * s.y.in_extent + pixel[i].y) * s.x.in_extent + pixel[i].x) * s.in_pitch + group * s.kc;
+      const std::ptrdiff_t at = (std::ptrdiff_t(image) * s.out_h + s.y.out(qy)) * s.out_w + s.x.out(qx);
+      out_pixel[i] = out + at * s.out_pitch;
+      if (epilogue.residual != nullptr) residual_pixel[i] = epilogue.residual + at * epilogue.residual_pitch;
       if (++qx == s.x.count) {
         qx = 0;
         if (++qy == s.y.count) qy = 0, ++image;
@@ -246,7 +252,7 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
   job.entries = entries;
   job.active = active;
   job.out = out_pixel;
-  job.residual_offset = epilogue.residual_offset;
+  job.residual = epilogue.residual == nullptr ? nullptr : residual_pixel;
 
   for (int block = 0; block < d.count(); ++block) {
     const int tap0 = block / d.channel_blocks * d.taps, tap1 = std::min(s.taps(), tap0 + d.taps);
@@ -263,10 +269,11 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
     } else if (d.merge) {
       job.len = s.x.taps * s.kc;
       job.entry_stride = (tap1 - tap0) / s.x.taps;
+      const bool run_in_memory = s.in_pitch == s.kc;  // else every kernel row is copied
       for (int tile = 0; tile < tiles; ++tile) active[tile] = 0;
       for (int row = 0; row < job.entry_stride; ++row) {
         const int dy = s.y.tap_start + (tap0 / s.x.taps + row) * s.y.tap_step, dx = s.x.tap_start;
-        const std::ptrdiff_t offset = (std::ptrdiff_t(dy) * s.x.in_extent + dx) * in_c;
+        const std::ptrdiff_t offset = (std::ptrdiff_t(dy) * s.x.in_extent + dx) * s.in_pitch;
         for (int tile = 0; tile < tiles; ++tile) {
           tap_rows<T>& e = entries[tile * job.entry_stride + active[tile]];
           bool any = false;
@@ -275,7 +282,7 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
             e.row[r] = zero_row<T>;
             if (i >= count || unsigned(pixel[i].y + dy) >= unsigned(s.y.in_extent)) continue;
             any = true;
-            if (pixel[i].x + dx >= 0 && pixel[i].x + dx + s.x.taps <= s.x.in_extent) {
+            if (run_in_memory && pixel[i].x + dx >= 0 && pixel[i].x + dx + s.x.taps <= s.x.in_extent) {
               e.row[r] = pixel[i].base + offset;
             } else {
               T* const to = collected + (std::ptrdiff_t(i) * job.entry_stride + row) * job.len;
@@ -293,7 +300,7 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
       for (int tile = 0; tile < tiles; ++tile) active[tile] = 0;
       for (int t = tap0; t < tap1; ++t) {
         const int dy = s.y.tap_start + t / s.x.taps * s.y.tap_step, dx = s.x.tap_start + t % s.x.taps * s.x.tap_step;
-        const std::ptrdiff_t offset = (std::ptrdiff_t(dy) * s.x.in_extent + dx) * in_c + channel0;
+        const std::ptrdiff_t offset = (std::ptrdiff_t(dy) * s.x.in_extent + dx) * s.in_pitch + channel0;
         for (int tile = 0; tile < tiles; ++tile) {
           tap_rows<T>& e = entries[tile * job.entry_stride + active[tile]];
           const gather_pixel<T>* p = pixel + tile * tile_rows;

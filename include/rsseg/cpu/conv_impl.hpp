@@ -13,10 +13,10 @@ namespace rsseg::cpu {
 namespace detail {
 
 template <class T>
-gather_epilogue<T> place_epilogue(const conv_epilogue<T>& e, const T* out) {
+gather_epilogue<T> place_epilogue(const conv_epilogue<T>& e, std::ptrdiff_t out_pitch) {
   gather_epilogue<T> g;
   g.bias = e.bias;
-  if (e.residual != nullptr) g.residual_offset = e.residual - out;
+  g.residual = e.residual, g.residual_pitch = e.residual_pitch > 0 ? e.residual_pitch : out_pitch;
   g.relu = e.act == activation::relu;
   return g;
 }
@@ -71,7 +71,7 @@ std::size_t conv_workspace_size(const conv_geometry& g) {
 template <class T>
 void conv_forward(const conv_geometry& g, const T* x, const T* packed, T* y, const conv_epilogue<T>& epilogue, void* workspace) {
   const gather_shape s = forward_gather(g);
-  const gather_epilogue<T> e = detail::place_epilogue(epilogue, y);
+  const gather_epilogue<T> e = detail::place_epilogue(epilogue, g.y_pitch());
   if (depthwise_direct(g)) return depthwise_run_all(s, g.kernel_w, x, packed, y, e);
   detail::product_run(s, x, packed, y, e, static_cast<T*>(workspace));
 }
@@ -104,7 +104,7 @@ std::size_t conv_workspace_size_backward_data(const conv_geometry& g) {
 
 template <class T>
 void conv_backward_data(const conv_geometry& g, const T* dy, const T* packed, T* dx, const conv_epilogue<T>& epilogue, void* workspace) {
-  const gather_epilogue<T> e = detail::place_epilogue(epilogue, dx);
+  const gather_epilogue<T> e = detail::place_epilogue(epilogue, g.x_pitch());
   detail::each_phase(g, [&](const gather_shape& s) {
     if (depthwise_direct(g)) return depthwise_run_all(s, g.kernel_w, dy, packed, dx, e);
     detail::product_run(s, dy, packed, dx, e, static_cast<T*>(workspace));

@@ -4,7 +4,6 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 
 #include "rsseg/core/config.hpp"
 #include "rsseg/cpu/isa.hpp"
@@ -13,7 +12,6 @@ namespace rsseg::cpu {
 
 inline constexpr int tile_rows = 6;          ///< pixels per register tile, all instruction sets: 6 row pointers fit the general registers
 inline constexpr int max_block_depth = 512;  ///< longest run of channels that one job may ask for (length of the row of zeros)
-inline constexpr std::ptrdiff_t no_residual = std::numeric_limits<std::ptrdiff_t>::min();
 
 /// One kernel tap of one tile: where the tile's pixels read (padding reads a row of zeros), and the tap's number within the block.
 template <class T>
@@ -25,17 +23,17 @@ struct tap_rows {
 /// tiles x tile_rows pixels, one panel of output channels, one block of taps x channels. See gather_tiles.
 template <class T>
 struct gather_job {
-  int tiles = 0, last_rows = tile_rows;          // valid pixels of the last tile
-  int len = 0;                                   // channels per tap
-  int entry_stride = 0;                          // entries per tile
-  const tap_rows<T>* entries = nullptr;          // [tile][entry_stride]
-  const int* active = nullptr;                   // [tile] entries used
-  const T* b = nullptr;                          // [tap][len][panel width]
-  T* const* out = nullptr;                       // [tile][tile_rows] output pixels
-  int column = 0, columns = 0;                   // first channel within an output pixel, valid channels
-  const T* bias = nullptr;                       // at the panel's first channel
-  std::ptrdiff_t residual_offset = no_residual;  // residual - y
-  bool first = true, relu = false;               // first block of the depth: start from bias and residual; relu is set on the last only
+  int tiles = 0, last_rows = tile_rows;  // valid pixels of the last tile
+  int len = 0;                           // channels per tap
+  int entry_stride = 0;                  // entries per tile
+  const tap_rows<T>* entries = nullptr;  // [tile][entry_stride]
+  const int* active = nullptr;           // [tile] entries used
+  const T* b = nullptr;                  // [tap][len][panel width]
+  T* const* out = nullptr;               // [tile][tile_rows] output pixels
+  int column = 0, columns = 0;           // first channel within an output pixel, valid channels
+  const T* bias = nullptr;               // at the panel's first channel
+  const T* const* residual = nullptr;    // like out, or null
+  bool first = true, relu = false;       // first block of the depth: start from bias and residual; relu is set on the last only
 };
 
 struct pixel_run {
@@ -68,7 +66,8 @@ struct depthwise_job {
   T* y = nullptr;
   std::ptrdiff_t x_step = 0, y_step = 0;
   const T* bias = nullptr;
-  std::ptrdiff_t residual_offset = no_residual;
+  const T* residual = nullptr;  // at the first pixel, like y
+  std::ptrdiff_t residual_step = 0;
   bool relu = false;
 };
 
@@ -79,13 +78,13 @@ struct kernel_table {
   void (*gather[3])(const gather_job<T>&) = {};
   void (*outer[3])(const outer_job<T>&) = {};
   void (*depthwise)(const depthwise_job<T>&) = nullptr;
-  void (*depthwise_pair)(const depthwise_job<T>&, const T* const*, T* const*, std::ptrdiff_t) = nullptr;
-  void (*depthwise_weights)(int, int, const T*, const T* const*, std::ptrdiff_t, std::ptrdiff_t, T*) = nullptr;
+  void (*depthwise_pair)(const depthwise_job<T>&, const T* const*, T* const*, const T* const*, std::ptrdiff_t) = nullptr;
+  void (*depthwise_weights)(int, int, const T*, std::ptrdiff_t, const T* const*, std::ptrdiff_t, std::ptrdiff_t, T*) = nullptr;
   void (*column_sums)(int, std::int64_t, const T*, std::ptrdiff_t, const T*, std::ptrdiff_t, T*, bool) = nullptr;
   void (*winograd_input)(const T* const*, int, T*, std::ptrdiff_t) = nullptr;
   void (*winograd_gradient)(const T* const*, int, T*, std::ptrdiff_t) = nullptr;
   void (*winograd_kernel)(const T*, std::ptrdiff_t, int, T*) = nullptr;
-  void (*winograd_output)(const T*, std::ptrdiff_t, int, T* const*, const T*, std::ptrdiff_t, bool) = nullptr;
+  void (*winograd_output)(const T*, std::ptrdiff_t, int, T* const*, const T*, const T* const*, bool) = nullptr;
   void (*pack_panels)(std::int64_t, const T*, std::ptrdiff_t, int, int, std::ptrdiff_t, T*, std::ptrdiff_t) = nullptr;
   void (*pack_tiles)(std::int64_t, const T*, std::ptrdiff_t, int, std::ptrdiff_t, T*, std::ptrdiff_t) = nullptr;
 

@@ -25,18 +25,18 @@ void depthwise_row(const kernel_table<T>& k, const gather_shape& s, int kernel_w
   const std::ptrdiff_t c = s.groups;
   int tap[max_depthwise_taps];
   std::ptrdiff_t offset[max_depthwise_taps];
-  T* const out_row = out + (std::ptrdiff_t(image) * s.out_h + s.y.out(qy)) * s.out_w * c;
-  const T* const image_in = in + std::ptrdiff_t(image) * s.y.in_extent * s.x.in_extent * c;
+  const std::ptrdiff_t out_row = (std::ptrdiff_t(image) * s.out_h + s.y.out(qy)) * s.out_w;
+  const T* const image_in = in + std::ptrdiff_t(image) * s.y.in_extent * s.x.in_extent * s.in_pitch;
 
   depthwise_job<T> job;
   job.channels = int(c);
   job.tap = tap;
   job.offset = offset;
   job.w = packed;
-  job.x_step = s.x.in_step * c;
-  job.y_step = s.x.out_step * c;
+  job.x_step = s.x.in_step * s.in_pitch;
+  job.y_step = s.x.out_step * s.out_pitch;
   job.bias = e.bias;
-  job.residual_offset = e.residual_offset;
+  job.residual_step = s.x.out_step * e.residual_pitch;
   job.relu = e.relu;
 
   const auto run = [&](int q0, int q1) {  // pixels whose valid taps are those of q0
@@ -48,12 +48,13 @@ void depthwise_row(const kernel_table<T>& k, const gather_shape& s, int kernel_w
         const int x = q0 * s.x.in_step + s.x.tap_start + tx * s.x.tap_step;
         if (unsigned(x) >= unsigned(s.x.in_extent)) continue;
         tap[job.taps] = (s.y.k_start + ty * s.y.k_step) * kernel_w + s.x.k_start + tx * s.x.k_step;
-        offset[job.taps++] = (std::ptrdiff_t(y) * s.x.in_extent + x) * c;
+        offset[job.taps++] = (std::ptrdiff_t(y) * s.x.in_extent + x) * s.in_pitch;
       }
     }
     job.count = q1 - q0;
     job.x = image_in;
-    job.y = out_row + s.x.out(q0) * c;
+    job.y = out + (out_row + s.x.out(q0)) * s.out_pitch;
+    if (e.residual != nullptr) job.residual = e.residual + (out_row + s.x.out(q0)) * e.residual_pitch;
     k.depthwise(job);
   };
   // The middle, where every tap of the row lies inside, is one run; at both ends runs are one pixel long.
@@ -89,19 +90,22 @@ void depthwise_two_rows(const kernel_table<T>& k, const gather_shape& s, int ker
   job.channels = int(c);
   job.count = last - first;
   job.w = step < 0 ? packed + 8 * c : packed;
-  job.x_step = job.y_step = c;
+  job.x_step = s.in_pitch;
+  job.y_step = s.out_pitch;
   job.bias = e.bias;
-  job.residual_offset = e.residual_offset;
+  job.residual_step = e.residual_pitch;
   job.relu = e.relu;
-  const T* x[4];
+  const T *x[4], *residual[2] = {};
   T* y[2];
-  for (int r = 0; r < 4; ++r) x[r] = in + ((std::ptrdiff_t(image) * s.y.in_extent + qy + top + r) * s.x.in_extent + first + left) * c;
+  for (int r = 0; r < 4; ++r) x[r] = in + ((std::ptrdiff_t(image) * s.y.in_extent + qy + top + r) * s.x.in_extent + first + left) * s.in_pitch;
   for (int r = 0; r < 2; ++r) {
-    y[r] = out + ((std::ptrdiff_t(image) * s.out_h + qy + r) * s.out_w + first) * c;
+    const std::ptrdiff_t at = (std::ptrdiff_t(image) * s.out_h + qy + r) * s.out_w + first;
+    y[r] = out + at * s.out_pitch;
+    if (e.residual != nullptr) residual[r] = e.residual + at * e.residual_pitch;
     depthwise_row(k, s, kernel_w, row + r, in, packed, out, e, 0, first);
     depthwise_row(k, s, kernel_w, row + r, in, packed, out, e, last, s.x.count);
   }
-  k.depthwise_pair(job, x, y, step * c);
+  k.depthwise_pair(job, x, y, e.residual == nullptr ? nullptr : residual, step * c);
 }
 
 template <class T>
@@ -128,6 +132,7 @@ void depthwise_backward_weights(const conv_geometry& g, const T* x, const T* dy,
   const kernel_table<T>& k = kernels<T>();
   const int taps = g.kernel_h * g.kernel_w, c = g.in_c, parts = depthwise_parts(g);
   const std::int64_t rows = std::int64_t(g.n) * g.out_h;
+  const std::ptrdiff_t xp = g.x_pitch(), dyp = g.y_pitch();
   parallel_for(parts, [&](std::int64_t part) {
     T* const z = workspace + part * taps * c;
     for (std::ptrdiff_t i = 0; i < std::ptrdiff_t(taps) * c; ++i) z[i] = T(0);
@@ -142,9 +147,8 @@ void depthwise_backward_weights(const conv_geometry& g, const T* x, const T* dy,
         if (lo < hi) {
           const T* rows_of_x[3];
           for (int ky = 0; ky < 3; ++ky)
-            rows_of_x[ky] = x + ((std::ptrdiff_t(image) * g.in_h + y0 + ky * g.dilation_h) * g.in_w + lo * g.stride_w - g.pad_left) * c;
-          k.depthwise_weights(c, hi - lo, dy + (row * g.out_w + lo) * c, rows_of_x, std::ptrdiff_t(g.stride_w) * c, std::ptrdiff_t(g.dilation_w) * c,
-                              z);
+            rows_of_x[ky] = x + ((std::ptrdiff_t(image) * g.in_h + y0 + ky * g.dilation_h) * g.in_w + lo * g.stride_w - g.pad_left) * xp;
+          k.depthwise_weights(c, hi - lo, dy + (row * g.out_w + lo) * dyp, dyp, rows_of_x, g.stride_w * xp, g.dilation_w * xp, z);
           done0 = lo, done1 = hi;
         }
       }
@@ -156,8 +160,8 @@ void depthwise_backward_weights(const conv_geometry& g, const T* x, const T* dy,
         const auto sum = [&](int from, int to) {
           const int column = from * g.stride_w - g.pad_left + kx * g.dilation_w;
           if (from < to)
-            k.column_sums(c, to - from, dy + (row * g.out_w + from) * c, c, x + ((std::ptrdiff_t(image) * g.in_h + y) * g.in_w + column) * c,
-                          std::ptrdiff_t(g.stride_w) * c, z + std::ptrdiff_t(t) * c, false);
+            k.column_sums(c, to - from, dy + (row * g.out_w + from) * dyp, dyp, x + ((std::ptrdiff_t(image) * g.in_h + y) * g.in_w + column) * xp,
+                          g.stride_w * xp, z + std::ptrdiff_t(t) * c, false);
         };
         if (done0 == done1) {
           sum(lo, hi);

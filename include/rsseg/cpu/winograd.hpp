@@ -140,13 +140,13 @@ void winograd_transform(const kernel_table<T>& k, const gather_shape& s, const w
   const T* p[36];
   const int y0 = t.y + std::min(s.y.tap_start, s.y.tap_start + 2 * s.y.tap_step),
             x0 = t.x + std::min(s.x.tap_start, s.x.tap_start + 2 * s.x.tap_step);
-  const T* image = in + std::ptrdiff_t(t.image) * s.y.in_extent * s.x.in_extent * s.kc;
+  const T* image = in + std::ptrdiff_t(t.image) * s.y.in_extent * s.x.in_extent * s.in_pitch;
   for (int i = 0; i < 6; ++i) {
     const int y = y0 + i * c.phase_h;
     for (int j = 0; j < 6; ++j) {
       const int x = x0 + j * c.phase_w;
       const bool inside = unsigned(y) < unsigned(s.y.in_extent) && unsigned(x) < unsigned(s.x.in_extent);
-      p[6 * i + j] = inside ? image + (std::ptrdiff_t(y) * s.x.in_extent + x) * s.kc : zero_row<T>;
+      p[6 * i + j] = inside ? image + (std::ptrdiff_t(y) * s.x.in_extent + x) * s.in_pitch : zero_row<T>;
     }
   }
   k.winograd_input(p, s.kc, v + row * row_stride, plane_stride);
@@ -190,13 +190,17 @@ void winograd_multiply(const kernel_table<T>& k, const gather_shape& s, const wi
   for (int i = 0; i < count; ++i) {
     const winograd_tile t = tile_at(c, tile + i);
     T* y[16];
+    const T* residual[16] = {};
     for (int a = 0; a < 4; ++a)
       for (int b = 0; b < 4; ++b) {
         const int oy = t.y + a * c.phase_h, ox = t.x + b * c.phase_w;
-        y[4 * a + b] = oy < s.out_h && ox < s.out_w ? out + ((std::ptrdiff_t(t.image) * s.out_h + oy) * s.out_w + ox) * s.nc + column0 : nullptr;
+        const std::ptrdiff_t at = (std::ptrdiff_t(t.image) * s.out_h + oy) * s.out_w + ox;
+        const bool inside = oy < s.out_h && ox < s.out_w;
+        y[4 * a + b] = inside ? out + at * s.out_pitch + column0 : nullptr;
+        if (inside && e.residual != nullptr) residual[4 * a + b] = e.residual + at * e.residual_pitch + column0;
       }
     k.winograd_output(m + std::ptrdiff_t(i) * c.columns, c.m_stride, column1 - column0, y, e.bias == nullptr ? nullptr : e.bias + column0,
-                      e.residual_offset, e.relu);
+                      e.residual == nullptr ? nullptr : residual, e.relu);
   }
 }
 

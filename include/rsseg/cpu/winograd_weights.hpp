@@ -53,7 +53,7 @@ void winograd_weights_run(const conv_geometry& g, const T* x, const T* dy, T* dw
         for (int a = 0; a < 4; ++a)
           for (int b = 0; b < 4; ++b) {
             const int oy = at.y + a * c.tiles.phase_h, ox = at.x + b * c.tiles.phase_w;
-            p[4 * a + b] = oy < g.out_h && ox < g.out_w ? dy + ((std::ptrdiff_t(at.image) * g.out_h + oy) * g.out_w + ox) * nc : zero_row<T>;
+            p[4 * a + b] = oy < g.out_h && ox < g.out_w ? dy + ((std::ptrdiff_t(at.image) * g.out_h + oy) * g.out_w + ox) * g.y_pitch() : zero_row<T>;
           }
         k.winograd_gradient(p, nc, dyt + t * c.dy_row, c.dy_plane);
       }
