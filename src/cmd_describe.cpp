@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "commands.hpp"
-#include "rsseg/graph/draw.hpp"
+#include "rsseg/graph/figure.hpp"
 #include "rsseg/graph/training.hpp"
 #include "rsseg/io/safetensors.hpp"
 
@@ -83,7 +83,15 @@ void add_list(CLI::App& app, common_options& common) {
                      {"note", e->note},
                      {"size_multiple", e->size_multiple},
                      {"size_offset", e->size_offset},
-                     {"segmenter", e->segmenter}});
+                     {"segmenter", e->segmenter},
+                     {"recipe",
+                      {{"optimizer", e->defaults.optimizer},
+                       {"learning_rate", e->defaults.learning_rate},
+                       {"momentum", e->defaults.momentum},
+                       {"weight_decay", e->defaults.weight_decay},
+                       {"schedule", e->defaults.schedule},
+                       {"batch", e->defaults.batch},
+                       {"crop", e->defaults.crop}}}});
       std::printf("%s\n", j.dump(1).c_str());
       return;
     }
@@ -95,7 +103,7 @@ void add_describe(CLI::App& app, common_options& common) {
   struct options {
     std::string net, input;
     int classes = 6, depth = 0;
-    bool memory = false, dot = false, mermaid = false, layers = false, train = false;
+    bool memory = false, svg = false, dot = false, mermaid = false, layers = false, train = false;
   };
   auto o = std::make_shared<options>();
   auto* cmd = app.add_subcommand("describe", "parameters, multiply-adds, memory, and drawings of a network");
@@ -104,9 +112,10 @@ void add_describe(CLI::App& app, common_options& common) {
   cmd->add_option("--classes", o->classes, "number of classes")->check(CLI::Range(1, 255))->capture_default_str();
   cmd->add_flag("--memory", o->memory, "where every value lives in the arena, inference and one training step");
   cmd->add_flag("--layers", o->layers, "one line for each convolution and other operator");
+  cmd->add_flag("--svg", o->svg, "the figure as SVG: one column per resolution");
   cmd->add_flag("--dot", o->dot, "Graphviz source of the figure");
   cmd->add_flag("--mermaid", o->mermaid, "Mermaid source of the figure");
-  cmd->add_option("--depth", o->depth, "scope components that make a box of the figure (0: about 40 boxes)")->check(CLI::Range(0, 9));
+  cmd->add_option("--depth", o->depth, "scope components that make a box of the figure (0: chosen by their number)")->check(CLI::Range(0, 9));
   cmd->callback([o, &common] {
     const network_entry& e = network_named(o->net);
     shape in{1, 3, 512, 512};
@@ -130,6 +139,10 @@ void add_describe(CLI::App& app, common_options& common) {
     const graph::list<shape> s = graph::extents_for(g, inputs.data(), int(inputs.size()), fault);
     if (fault.what != graph::fault::none)
       throw usage_error(std::string(e.name) + ", input " + std::to_string(in.h) + "x" + std::to_string(in.w) + ": " + describe_error(g, fault));
+    if (o->svg) {
+      std::printf("%s", graph::to_svg(g, s.begin(), std::string(e.title) + ", " + graph::extent_text(in), o->depth).c_str());
+      return;
+    }
     if (o->dot) {
       std::printf("%s", graph::to_dot(g, s.begin(), std::string(e.title) + ", " + graph::extent_text(in), o->depth).c_str());
       return;

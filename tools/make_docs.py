@@ -4,7 +4,7 @@
 
 Numbers and figures come from `rsseg describe`; the hand-written parts are docs/networks/families.toml. A network that is new in a header
 appears by itself; a new family without a paragraph is an error."""
-import argparse, json, math, pathlib, re, shutil, subprocess, sys, tomllib
+import argparse, html, json, math, pathlib, re, shutil, subprocess, sys, tomllib
 
 root = pathlib.Path(__file__).resolve().parent.parent
 out = root / "docs" / "networks"
@@ -13,8 +13,6 @@ options.add_argument("--rsseg", default=str(root / "build" / "rsseg"))
 rsseg = options.parse_args().rsseg
 if not shutil.which(rsseg):
     sys.exit(f"make_docs: {rsseg}: there is no such program; build it first (ninja -C build), or name it with --rsseg")
-if not shutil.which("dot"):
-    sys.exit("make_docs: graphviz is missing: apt-get install graphviz")
 
 
 def run(*args, check=True):
@@ -49,21 +47,31 @@ def mib(b):
     return f"{b / 1048576:,.0f} MiB" if b else "-"
 
 
-def figure(name):
-    """An SVG below 60 kB: from about 40 boxes down to the outermost scopes."""
-    for depth in ("0", "2", "1"):
-        dot = run("describe", name, "--dot", "--depth", depth, check=False)
-        if dot is None:
-            return None
-        svg = subprocess.run(["dot", "-Tsvg"], input=dot, capture_output=True, text=True, check=True).stdout
-        svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.S)
-        svg = re.sub(r"<title>.*?</title>\n?", "", svg)
-        if len(svg) < 60000:
-            (out / f"{name}.svg").write_text(svg)
-            return name
-    return None
+def figure(name, depth=0):
+    """The figure as SVG; None for a network that takes no 512 x 512 image."""
+    svg = run("describe", name, "--svg", "--depth", str(depth), check=False)
+    if svg is None:
+        return None
+    (out / f"{name}.svg").write_text(svg)
+    return name
 
 
+def at_crop(name):
+    """Facts at the recipe's crop, or at the nearest legal size; None where that is the size of the table anyway."""
+    n = listed[name]
+    side = round((n["recipe"]["crop"] - n["size_offset"]) / n["size_multiple"]) * n["size_multiple"] + n["size_offset"]
+    j = run("--json", "describe", name, "--input", f"1,3,{side},{side}", check=False)
+    return json.loads(j) if j else None
+
+
+def recipe_line(r):
+    beta = f", momentum {r['momentum']:g}" if r["optimizer"] == "sgd" else ""
+    return f"{r['optimizer'].upper() if r['optimizer'] == 'sgd' else r['optimizer']}, rate {r['learning_rate']:g}{beta}, decay {r['weight_decay']:g}, {r['schedule']}, batch {r['batch']}, crop {r['crop']}"
+
+
+# What training was measured: lists of {network, data, budget, miou, accuracy, ...}; written by hand or from samples/compare_networks.
+measured_file = out / "measured.json"
+measured = json.loads(measured_file.read_text()) if measured_file.exists() else []
 rows = []
 for family, (header, head, entries) in families.items():
     if family not in texts:
@@ -72,25 +80,34 @@ for family, (header, head, entries) in families.items():
     facts = [(name, kind, json.loads(j) if (j := run("--json", "describe", name, check=False)) else None) for name, kind in entries]
     title = listed[entries[0][0]]["title"]
     page = [f"# {title}", "", "<!-- made by tools/make_docs.py from families.toml and the graph; edit those -->", "", text["idea"], "", f"Paper: {listed[entries[0][0]]['paper']}.", ""]
-    drawn = figure(entries[0][0])
+    drawn = figure(text.get("figure", entries[0][0]), text.get("depth", 0))
     if drawn:
-        page += [f"![{title}, drawn from its graph]({drawn}.svg)", "", f"*`{drawn}`, drawn by `rsseg describe {drawn} --dot`.*", ""]
+        page += [f"![{title}, drawn from its graph]({drawn}.svg)", "", f"*`{drawn}`, drawn by `rsseg describe {drawn} --svg`: a column for each resolution, data flow downward.*", ""]
     page += ["## Layout", "", "```", *head, "```", "", f"The type, in include/rsseg/nets/{header}:", "", "```cpp"]
     page += [f"{kind};  // {name}: {listed[name]['note']}" for name, kind in entries]
-    page += ["```", "", "## Cost", "", "At 6 classes, for the input that the table names (512 x 512 or the nearest legal size).", "",
+    page += ["```", "", "## Cost", "", "At 6 classes, for 512 x 512 (or the nearest legal size) and for the crop of the paper's recipe.", "",
              "| network | input | parameters | multiply-adds | memory of inference | of a training step | with recomputation |", "|---|---|---:|---:|---:|---:|---:|"]
     for name, _, f in facts:
         if f is None:
             page.append(f"| `{name}` | - | | | | | |")
             continue
         size = " x ".join(map(str, f["input"][1:]))
-        cost = [f"{f['parameters']:,}", f"{f['macs'] / 1e9:,.2f} G", mib(f["inference_bytes"]), mib(f["training_bytes"]), mib(f["training_bytes_recompute"])]
-        page.append(f"| `{name}` | {size} | {' | '.join(cost)} |")
+        cells = lambda f: [f"{f['parameters']:,}", f"{f['macs'] / 1e9:,.2f} G", mib(f["inference_bytes"]), mib(f["training_bytes"]), mib(f["training_bytes_recompute"])]
+        page.append(f"| `{name}` | {size} | {' | '.join(cells(f))} |")
+        crop = at_crop(name)
+        if crop and crop["input"] != f["input"]:
+            page.append(f"| | {' x '.join(map(str, crop['input'][1:]))} | {' | '.join(cells(crop))} |")
         rows.append((name, title if len(entries) == 1 else listed[name]["title"], family, size, f))
     segmenter = [name for name, _ in entries if listed[name]["segmenter"]]
-    page += ["", "Memory is the planned arena for batch 1, without weights.", "", *([f"Published: {text['published']}", ""] if text["published"] else []), "## Training", ""]
+    page += ["", "Memory is the planned arena for batch 1, without weights.", "", *([f"Reported by the authors or the public reference, under their own protocols, not measured here: {text['published']}", ""] if text["published"] else [])]
+    mine = [m for m in measured if m["network"] in dict(entries)]
+    if mine:
+        page += ["## Measured", "", "| network | data | budget | mIoU | accuracy |", "|---|---|---|---:|---:|"]
+        page += [f"| `{m['network']}` | {m['data']} | {m['budget']} | {m['miou']:.3f} | {m['accuracy']:.3f} |" for m in mine]
+        page += ["", "Commands and further figures in [results](../results.md).", ""]
+    page += ["## Training", ""]
     if segmenter:
-        page += ["The paper's recipe (optimiser, rate, decay, batch, crop) is the default of the options; `--help` lists them.", "", "```",
+        page += [f"The recipe is the default of the options: {recipe_line(listed[segmenter[0]]['recipe'])}. `rsseg train --help` lists what can be changed.", "", "```",
                  f"rsseg train --net {segmenter[0]} --data DIR --val DIR --minutes 60 --out OUT", "rsseg segment --weights OUT/weights.safetensors scene.tif -o map.tif", "```"]
     else:
         page += ["Its inputs are not one image of bands, so `rsseg train` does not drive it; train it through the library (samples/)."]
@@ -101,7 +118,6 @@ for family, (header, head, entries) in families.items():
         page += ["## Notes", "", re.sub(r"^# .*\n+", "", notes.read_text()).replace("\n## ", "\n### ").strip(), ""]
     page += ["[All networks](README.md)", ""]
     (out / f"{family}.md").write_text("\n".join(page))
-figure("unet-16")
 
 
 def scatter():
@@ -129,12 +145,51 @@ def scatter():
 
 
 scatter()
-index = ["# Networks", "", "<!-- made by tools/make_docs.py -->", "", "Parameters and multiply-adds at 6 classes, both axes logarithmic; hover for names that found no room. What accuracy was measured stands in",
-         "[results](../results.md); papers' figures, by their own protocols, on the pages.", "", "![parameters against multiply-adds](cost.svg)", "",
-         "| network | title | paper | input | parameters | multiply-adds | memory of inference | receptive field |", "|---|---|---|---|---:|---:|---:|---:|"]
+best = {}
+for m in measured:
+    if m["network"] not in best or m["miou"] > best[m["network"]]["miou"]:
+        best[m["network"]] = m
+columns = ["network", "title", "paper", "input", "parameters", "multiply-adds", "memory of inference", "memory of training", "receptive field", "mIoU measured"]
+table = []
 for name, title, family, size, f in sorted(rows, key=lambda r: r[4]["parameters"]):
     field = "everything" if f["global"] else f"{f['receptive_field'][0]:.0f}"
-    index.append(f"| [`{name}`]({family}.md) | {title} | {listed[name]['paper']} | {size} | {f['parameters'] / 1e6:.2f} M | {f['macs'] / 1e9:.2f} G | {mib(f['inference_bytes'])} | {field} |")
+    score = f"{best[name]['miou']:.3f}" if name in best else ""
+    table.append([(name, name), (title, title), (listed[name]["paper"], listed[name]["paper"]), (size, size), (f"{f['parameters'] / 1e6:.2f} M", f["parameters"]),
+                  (f"{f['macs'] / 1e9:.2f} G", f["macs"]), (mib(f["inference_bytes"]), f["inference_bytes"]), (mib(f["training_bytes"]), f["training_bytes"]),
+                  (field, 1e9 if f["global"] else f["receptive_field"][0]), (score, best[name]["miou"] if name in best else -1), family])
+index = ["# Networks", "", "<!-- made by tools/make_docs.py -->", "", "Parameters and multiply-adds at 6 classes, both axes logarithmic; hover for names that found no room. What accuracy was measured stands in",
+         "[results](../results.md); papers' figures, by their own protocols, on the pages. [compare.html](compare.html) is this table with columns that sort at a click.", "",
+         "![parameters against multiply-adds](cost.svg)", "", f"| {' | '.join(columns)} |", "|---|---|---|---|---:|---:|---:|---:|---:|---:|"]
+index += [f"| [`{r[0][0]}`]({r[-1]}.md) | {' | '.join(cell[0] for cell in r[1:-1])} |" for r in table]
 index += ["", "Sorted by parameters. Receptive field in pixels; \"everything\": some layer sees the whole input.", ""]
 (out / "README.md").write_text("\n".join(index))
+
+body = "\n".join("<tr>" + "".join(f'<td data-v="{html.escape(str(v))}">' + (f'<a href="{r[-1]}.md">{html.escape(t)}</a>' if i == 0 else html.escape(t)) + "</td>" for i, (t, v) in enumerate(r[:-1])) + "</tr>" for r in table)
+(out / "compare.html").write_text(f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>rsseg: networks compared</title>
+<style>body{{font:14px Helvetica,Arial,sans-serif;margin:2em;color:#1d2b38}}table{{border-collapse:collapse}}td,th{{padding:.3em .7em;border-bottom:1px solid #dde3ea;text-align:left}}
+th{{cursor:pointer;background:#eef3f8;position:sticky;top:0}}td:nth-child(n+5){{text-align:right}}th[data-d]::after{{content:" \\2191"}}th[data-d="-1"]::after{{content:" \\2193"}}img{{max-width:900px}}</style>
+<h1>Networks compared</h1><p>At 6 classes. Click a heading to sort, again to reverse. mIoU is shown only where it was measured with this library (see results.md); data and budgets differ between rows.</p>
+<p><input id="q" placeholder="filter, e.g. deeplab" size="30"></p>
+<table><thead><tr>{"".join(f"<th>{c}</th>" for c in columns)}</tr></thead><tbody>
+{body}
+</tbody></table><p><img src="cost.svg" alt="parameters against multiply-adds"></p>
+<script>
+const rows = [...document.querySelectorAll("tbody tr")], body = document.querySelector("tbody");
+document.querySelectorAll("th").forEach((head, column) => head.onclick = () => {{
+  const direction = head.dataset.d === "1" ? -1 : 1;
+  document.querySelectorAll("th").forEach(h => delete h.dataset.d);
+  head.dataset.d = direction;
+  const value = row => {{ const v = row.cells[column].dataset.v; return v !== "" && !isNaN(v) ? Number(v) : v; }};
+  rows.sort((a, b) => {{ const x = value(a), y = value(b); return direction * (x < y ? -1 : x > y ? 1 : 0); }});
+  body.append(...rows);
+}});
+document.getElementById("q").oninput = e => rows.forEach(r => r.hidden = !r.textContent.toLowerCase().includes(e.target.value.toLowerCase()));
+</script></html>
+""")
+# Figures of networks that are no longer first in their family.
+used = set(re.findall(r"\(([\w-]+\.svg)\)", "".join(p.read_text() for p in out.glob("*.md"))))
+for old in out.glob("*.svg"):
+    if old.name not in used:
+        old.unlink()
 print(f"{len(families)} pages, {len(rows)} networks, {len(list(out.glob('*.svg')))} figures in docs/networks")

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "rsseg/graph/custom.hpp"
 #include "rsseg/graph/facts.hpp"
 
 namespace rsseg::graph {
@@ -81,6 +82,12 @@ inline const char* name_of(op kind) {
       return "custom";
     case op::noise:
       return "noise";
+    case op::broadcast_like:
+      return "broadcast";
+    case op::reduce_like:
+      return "reduce";
+    case op::stop_gradient:
+      return "stop gradient";
     default:
       return "";
   }
@@ -111,8 +118,13 @@ inline std::string scope_of(std::string_view path, int depth) {
   return std::string(path.substr(0, end));
 }
 inline bool drawn(op kind) {
-  return !is_stored(kind) && kind != op::bn_pair && kind != op::bn_stats && kind != op::bn_update && kind != op::argmax_pool && kind != op::target &&
-         kind != op::constant && kind != op::fold_weights && kind != op::fold_bias;
+  return !is_stored(kind) && kind != op::bn_pair && kind != op::bn_stats && kind != op::group_stats && kind != op::bn_update &&
+         kind != op::argmax_pool && kind != op::target && kind != op::constant && kind != op::fold_weights && kind != op::fold_bias;
+}
+/// Operands that give nothing but their extent.
+inline bool only_extent(const node& n, int operand) {
+  return ((n.kind == op::resize || n.kind == op::pad_crop || n.kind == op::reshape) && operand == 1) || (n.kind == op::place && operand == 2) ||
+         n.kind == op::noise || n.kind == op::constant;
 }
 inline std::string brief(const graph& g, int id) {
   const node& n = g.nodes[id];
@@ -129,6 +141,7 @@ inline std::string brief(const graph& g, int id) {
     s = names[n.at.mode];
   }
   if (n.kind == op::adaptive_avg_pool) s += " " + std::to_string(n.at.bins_h) + "x" + std::to_string(n.at.bins_w);
+  if (n.kind == op::custom) s = n.at.custom->name;
   if (n.kind == op::resize) s = interpolation(n.at.mode) == interpolation::nearest ? "nearest resize" : "bilinear resize";
   return s;
 }
@@ -182,6 +195,7 @@ inline block_graph blocks_of(const graph& g, const shape* s, int depth) {
       // Look through nodes that are not drawn (statistics, indices) to what feeds them.
       int from = block_of[std::size_t(in)];
       if (from < 0 && !is_stored(g.nodes[in].kind) && g.nodes[in].input_count > 0) from = block_of[std::size_t(g.input_of(in, 0))];
+      if (detail::only_extent(n, k)) continue;
       if (from >= 0 && from != b && std::find(out.edges.begin(), out.edges.end(), std::pair{from, b}) == out.edges.end())
         out.edges.push_back({from, b});
     }
@@ -190,6 +204,7 @@ inline block_graph blocks_of(const graph& g, const shape* s, int depth) {
     std::vector<std::pair<std::string, int>> counts;
     for (int id : b.nodes) {
       const std::string t = detail::brief(g, id);
+      if (b.nodes.size() > 1 && (t.empty() || g.nodes[id].kind == op::stop_gradient)) continue;
       const auto it = std::find_if(counts.begin(), counts.end(), [&](const auto& c) { return c.first == t; });
       if (it == counts.end())
         counts.push_back({t, 1});
