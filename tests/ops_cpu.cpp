@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Every row of the operator table on the CPU: precisions agree, gradients agree with finite differences, bits do not depend on the number
-// of threads, instruction sets agree, kernels that may run in place do.
+// of threads, instruction sets agree, kernels that may run in place do, and kernels that take columns of wider tensors give the same bits.
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <limits>
+#include <map>
 #include <set>
 
 #include "op_cases_fill.hpp"
@@ -11,6 +13,7 @@
 #include "rsseg/cpu/inplace.hpp"
 #include "rsseg/cpu/interpret.hpp"
 #include "rsseg/cpu/isa.hpp"
+#include "rsseg/cpu/pitched.hpp"
 
 using namespace rsseg;
 using namespace rsseg::test;
@@ -216,4 +219,116 @@ TEST_CASE("kernels that may run in place do") {
     }
   }
   CHECK(runs > 150);
+}
+
+namespace {
+
+/// A dense tensor of c channels as columns of a wider one with NaN between, up to the last pixel's last channel.
+template <class T>
+struct columns {
+  std::size_t c, pitch, at;
+  std::vector<T> data;
+  columns(const std::vector<T>& dense, int channels, int id) : c(std::size_t(channels)), pitch(c + 1 + std::size_t(id) % 3 * c), at((pitch - c) / 2) {
+    data.assign((dense.size() / c - 1) * pitch + at + c, std::numeric_limits<T>::quiet_NaN());
+    for (std::size_t i = 0; i < dense.size(); ++i) data[i / c * pitch + at + i % c] = dense[i];
+  }
+  /// Whether the columns have these bits, and NaN stands between them still.
+  bool holds(const std::vector<T>& dense) const {
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < data.size(); ++i) {
+      const std::size_t column = i % pitch;
+      if (column >= at && column < at + c ? std::memcmp(&data[i], &dense[next++], sizeof(T)) != 0 : !std::isnan(data[i])) return false;
+    }
+    return next == dense.size();
+  }
+};
+
+/// Runs node `id` with the nodes marked in `wide` as columns of wider tensors; `over`: the result takes the memory of this input, or -1.
+template <class T>
+bool runs_on_columns(const graph::graph& g, interpreter<T>& dense, int id, const std::vector<bool>& wide, int over = -1) {
+  const int n = g.nodes.size();
+  std::vector<shape> extents;
+  std::vector<void*> pointers;
+  std::vector<int> pitches(std::size_t(n), 0);
+  for (int i = 0; i < n; ++i) extents.push_back(dense.extent(i)), pointers.push_back(dense.data(i));
+  const std::vector<T> expected = values_of(dense, id);
+  std::map<int, columns<T>> spread;
+  std::vector<T> result(expected.size() + 1, T(7));
+  pointers[std::size_t(id)] = result.data();
+  for (int i = 0; i < n; ++i) {
+    if (!wide[std::size_t(i)]) continue;
+    const std::vector<T> v = i == id ? std::vector<T>(expected.size(), std::numeric_limits<T>::quiet_NaN()) : values_of(dense, i);
+    const columns<T>& to = spread.emplace(i, columns<T>(v, extents[std::size_t(i)].c, i)).first->second;
+    pointers[std::size_t(i)] = const_cast<T*>(to.data.data()) + to.at;
+    pitches[std::size_t(i)] = int(to.pitch);
+  }
+  if (over >= 0) pointers[std::size_t(id)] = pointers[std::size_t(over)], pitches[std::size_t(id)] = pitches[std::size_t(over)];
+  const auto& entry = cpu::entry_of<T>(g.nodes[id].kind);
+  std::vector<double> workspace(entry.workspace_bytes ? entry.workspace_bytes(g, id, extents.data()) / sizeof(double) + 1 : 1);
+  std::vector<double> prepared(entry.prepared_bytes ? entry.prepared_bytes(g, id, extents.data()) / sizeof(double) + 1 : 1);
+  const cpu::call<T> call{&g, id, extents.data(), pointers.data(), workspace.data(), prepared.data(), &dense.state, pitches.data()};
+  if (entry.prepare) entry.prepare(call, prepared.data());
+  entry.run(call);
+  for (const auto& [i, to] : spread)
+    if (!to.holds(i == id || i == over ? expected : values_of(dense, i))) return false;
+  return over >= 0 || wide[std::size_t(id)] ||
+         (g.nodes[id].type == graph::data_type::index ? std::memcmp(result.data(), dense.index_data(id), expected.size() * 4) == 0
+                                                      : std::memcmp(result.data(), expected.data(), expected.size() * sizeof(T)) == 0);
+}
+
+}  // namespace
+
+TEST_CASE("kernels that take columns of wider tensors give the same bits and leave the rest alone") {
+  const cpu::isa best = cpu::current_isa();
+  int results = 0, operands = 0, in_place = 0;
+  const auto check = [&](auto zero) {
+    using T = decltype(zero);
+    for (const op_case& c : op_cases()) {
+      CAPTURE(c.name);
+      const case_graph g = make_case_graph(c, c.gradient || std::string(c.name).find("large") == 0);
+      interpreter<T> run(g.g, c.inputs);
+      fill_sources(c, g.g, run);
+      run.run();
+      const auto ready = [&](int node) { return g.g.nodes[node].type == graph::data_type::real && run.extent(node).size() > 0; };
+      for (int id = 0; id < g.g.nodes.size(); ++id) {
+        const graph::node& n = g.g.nodes[id];
+        if (!cpu::entry_of<T>(n.kind).run || n.kind == graph::op::bn_update || run.extent(id).size() == 0) continue;
+        CAPTURE(id);
+        CAPTURE(int(n.kind));
+        std::vector<bool> all(std::size_t(g.g.nodes.size()), false), one = all;
+        for (int k = 0; k < n.input_count; ++k)
+          if (ready(g.g.input_of(id, k)) && cpu::takes_pitch(n.kind, k)) all[std::size_t(g.g.input_of(id, k))] = true;
+        for (int k = 0; k < n.input_count; ++k)  // a node that is another operand, too
+          if (!cpu::takes_pitch(n.kind, k)) all[std::size_t(g.g.input_of(id, k))] = false;
+        for (int k = 0; k < n.input_count; ++k) {
+          const int in = g.g.input_of(id, k);
+          if (!all[std::size_t(in)]) continue;
+          CAPTURE(k);
+          one[std::size_t(in)] = true;
+          CHECK(runs_on_columns(g.g, run, id, one));
+          one[std::size_t(in)] = false;
+          ++operands;
+          if (cpu::may_run_in_place(n.kind, k) && cpu::takes_pitch(n.kind, -1) && run.extent(in) == run.extent(id)) {
+            CHECK(runs_on_columns(g.g, run, id, all, in));
+            ++in_place;
+          }
+        }
+        if (cpu::takes_pitch(n.kind, -1) && ready(id)) {
+          one[std::size_t(id)] = true;
+          CHECK(runs_on_columns(g.g, run, id, one));
+          all[std::size_t(id)] = true;
+          ++results;
+        }
+        CHECK(runs_on_columns(g.g, run, id, all));
+      }
+    }
+  };
+  check(0.0);
+  check(0.0f);
+  cpu::set_isa(cpu::isa::portable);
+  check(0.0f);
+  cpu::set_isa(best);
+  CHECK(results > 500);
+  CHECK(operands > 1000);
+  CHECK(in_place > 300);
 }

@@ -41,6 +41,7 @@ struct call {
   std::int64_t pitch_of(int node_id) const { return pitches != nullptr && pitches[node_id] > 0 ? pitches[node_id] : extents[node_id].c; }
   std::int64_t in_pitch(int k) const { return pitch_of(input_id(k)); }
   std::int64_t out_pitch() const { return pitch_of(id); }
+  bool dense(int node_id) const { return pitch_of(node_id) == extents[node_id].c; }
 };
 
 /// How to run an operator. Null functions: nothing to do.

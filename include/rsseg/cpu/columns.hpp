@@ -54,14 +54,17 @@ constexpr column_item item_of(const column_cut& cut, std::int64_t item) {
 }
 }  // namespace detail
 
-/// partial[image][chunk][k][channel] = sum over the chunk's pixels of term k. term(offset of the element, column of the vector row, t) sets t[K].
+/// partial[image][chunk][k][channel] = sum over the chunk's pixels of term k, of two tensors whose pixels are pitch_0 and pitch_1 elements apart.
+/// term(offset of the element in either, column of the vector row, t) sets t[K].
 template <class T, int K, class Term>
-inline void sum_chunks(const column_cut& cut, double* partial, const Term& term) {
+inline void sum_chunks(const column_cut& cut, double* partial, std::int64_t pitch_0, std::int64_t pitch_1, const Term& term) {
   sweep<T>(std::int64_t(cut.images) * cut.chunks * cut.tiles, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t item = b; item < e; ++item) {
       const detail::column_item it = detail::item_of(cut, item);
-      const std::int64_t stride = cut.channels;
       const int lanes = it.width * it.group;  // a vector row is `group` pixels (one, if channels are many)
+      // It lies in memory in one piece, or, in columns of wider tensors, pixel by pixel.
+      const bool dense = pitch_0 == cut.channels && pitch_1 == cut.channels;
+      const int pieces = dense ? 1 : it.group, length = dense ? lanes : it.width;
       double total[K][column_tile];
       T sum[K][column_tile];
       for (int k = 0; k < K; ++k)
@@ -72,21 +75,28 @@ inline void sum_chunks(const column_cut& cut, double* partial, const Term& term)
           for (int j = 0; j < lanes; ++j) sum[k][j] = 0;
         std::int64_t row = r;
         for (; row + 2 * it.group <= stop; row += 2 * it.group) {
-          const std::int64_t at = (it.image * cut.rows + row) * stride + it.c0, next = at + it.group * stride;
-          for (int j = 0; j < lanes; ++j) {
-            T t[K], u[K];
-            term(at + j, it.c0 + j, t);
-            term(next + j, it.c0 + j, u);
-            for (int k = 0; k < K; ++k) sum[k][j] += t[k] + u[k];
+          for (int piece = 0, lane = 0; piece < pieces; ++piece, lane += length) {
+            const std::int64_t pixel = it.image * cut.rows + row + piece;
+            const std::int64_t at = pixel * pitch_0 + it.c0, next = at + it.group * pitch_0;
+            const std::int64_t at_1 = pixel * pitch_1 + it.c0, next_1 = at_1 + it.group * pitch_1;
+            for (int j = 0; j < length; ++j) {
+              T t[K], u[K];
+              term(at + j, at_1 + j, it.c0 + lane + j, t);
+              term(next + j, next_1 + j, it.c0 + lane + j, u);
+              for (int k = 0; k < K; ++k) sum[k][lane + j] += t[k] + u[k];
+            }
           }
         }
         for (; row < stop; row += it.group) {  // the last one may hold fewer pixels
-          const int valid = stop - row < it.group ? int(stop - row) * it.width : lanes;
-          const std::int64_t at = (it.image * cut.rows + row) * stride + it.c0;
-          for (int j = 0; j < valid; ++j) {
-            T t[K];
-            term(at + j, it.c0 + j, t);
-            for (int k = 0; k < K; ++k) sum[k][j] += t[k];
+          const int pixels = stop - row < it.group ? int(stop - row) : it.group;
+          const int valid_pieces = dense ? 1 : pixels, valid = dense ? pixels * it.width : it.width;
+          for (int piece = 0, lane = 0; piece < valid_pieces; ++piece, lane += length) {
+            const std::int64_t pixel = it.image * cut.rows + row + piece, at = pixel * pitch_0 + it.c0, at_1 = pixel * pitch_1 + it.c0;
+            for (int j = 0; j < valid; ++j) {
+              T t[K];
+              term(at + j, at_1 + j, it.c0 + lane + j, t);
+              for (int k = 0; k < K; ++k) sum[k][lane + j] += t[k];
+            }
           }
         }
         for (int k = 0; k < K; ++k)
@@ -105,8 +115,8 @@ inline void sum_chunks(const column_cut& cut, double* partial, const Term& term)
 
 /// The same, joined over the chunks: sum k of an image's channel is at partial[column_at(cut, K, image, k) + channel].
 template <class T, int K, class Term>
-inline void sum_columns(const column_cut& cut, double* partial, const Term& term) {
-  sum_chunks<T, K>(cut, partial, term);
+inline void sum_columns(const column_cut& cut, double* partial, std::int64_t pitch_0, std::int64_t pitch_1, const Term& term) {
+  sum_chunks<T, K>(cut, partial, pitch_0, pitch_1, term);
   const std::int64_t width = std::int64_t(K) * cut.channels;
   for (int image = 0; image < cut.images; ++image) {
     double* first = partial + std::int64_t(image) * cut.chunks * width;
@@ -130,12 +140,13 @@ RSSEG_ALWAYS_INLINE void join_moments(double& count, double& mean, double& m2, d
 /// Mean and sum of squared deviations of every channel of every image: partial[column_at(cut, 2, image, 0 or 1) + channel].
 /// Blocks are small enough for the cache and are read twice: the deviations are taken from the block's own mean, so that nothing cancels.
 template <class T>
-inline void column_moments(const column_cut& cut, const T* x, double* partial) {
+inline void column_moments(const column_cut& cut, const T* x, std::int64_t pitch, double* partial) {
   sweep<T>(std::int64_t(cut.images) * cut.chunks * cut.tiles, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t item = b; item < e; ++item) {
       const detail::column_item it = detail::item_of(cut, item);
       const int lanes = it.width * it.group;
-      const std::int64_t step = it.group * std::int64_t(cut.channels), deep = std::int64_t(block_rows) * it.group;
+      const int pieces = pitch == cut.channels ? 1 : it.group, length = pitch == cut.channels ? lanes : it.width;  // as in sum_chunks
+      const std::int64_t step = it.group * pitch, deep = std::int64_t(block_rows) * it.group;
       double mean[column_tile], m2[column_tile];
       T center[column_tile], first[column_tile], second[column_tile];
       for (int j = 0; j < lanes; ++j) mean[j] = m2[j] = 0;
@@ -144,17 +155,23 @@ inline void column_moments(const column_cut& cut, const T* x, double* partial) {
       for (std::int64_t r = it.first; r < it.last; r += deep) {
         const std::int64_t stop = r + deep < it.last ? r + deep : it.last;
         const int whole = int((stop - r) / it.group), rest = int((stop - r) % it.group) * it.width;
-        const T* from = x + (it.image * cut.rows + r) * cut.channels + it.c0;
+        const T* from = x + (it.image * cut.rows + r) * pitch + it.c0;
         if (whole > 0) {
           const T inverse = T(1) / T(whole);
           for (int j = 0; j < lanes; ++j) first[j] = second[j] = 0;
           for (int i = 0; i < whole; ++i)
-            for (int j = 0; j < lanes; ++j) first[j] += from[i * step + j];
+            for (int piece = 0, lane = 0; piece < pieces; ++piece, lane += length) {
+              const T* p = from + i * step + piece * pitch;
+              for (int j = 0; j < length; ++j) first[lane + j] += p[j];
+            }
           for (int j = 0; j < lanes; ++j) center[j] = first[j] * inverse, first[j] = 0;
           for (int i = 0; i < whole; ++i)
-            for (int j = 0; j < lanes; ++j) {
-              const T d = from[i * step + j] - center[j];
-              first[j] += d, second[j] += d * d;
+            for (int piece = 0, lane = 0; piece < pieces; ++piece, lane += length) {
+              const T* p = from + i * step + piece * pitch;
+              for (int j = 0; j < length; ++j) {
+                const T d = p[j] - center[lane + j];
+                first[lane + j] += d, second[lane + j] += d * d;
+              }
             }
           const double total = count + whole, share = whole / total, both = count * share, each = 1.0 / whole;
           for (int j = 0; j < lanes; ++j) {  // join_moments, with the same counts in all lanes
@@ -166,7 +183,7 @@ inline void column_moments(const column_cut& cut, const T* x, double* partial) {
         }
         for (int j = 0; j < rest; ++j) {
           double n = count;
-          join_moments(n, mean[j], m2[j], 1, double(from[whole * step + j]), 0);
+          join_moments(n, mean[j], m2[j], 1, double(from[whole * step + j / it.width * pitch + j % it.width]), 0);
         }
         if (rest > 0) cut_lane = rest;
       }

@@ -58,36 +58,93 @@ inline constexpr std::int64_t flat_chunk = 16384;  ///< elements per chunk of an
 /// Items of `cost` elements each, about flat_chunk elements per chunk.
 constexpr std::int64_t items_per_chunk(std::int64_t cost) { return cost >= flat_chunk ? 1 : cost < 1 ? flat_chunk : flat_chunk / cost; }
 
-/// y[i] = f(x[i]); y may be x.
-template <class T, class F>
-inline void map(std::int64_t count, const T* x, T* y, const F& f) {
-  sweep<T>(count, flat_chunk, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-    RSSEG_INDEPENDENT
-    for (std::int64_t i = b; i < e; ++i) y[i] = f(x[i]);
-  });
+/// The elements of up to three tensors of one extent as rows: pieces of flat_chunk elements where all of them are dense, pixels where one is
+/// columns of a wider tensor. Element-wise results do not depend on the cut.
+struct element_rows {
+  std::int64_t rows = 0, width = 1, last = 0;  // the last row may be shorter
+  std::int64_t chunk = 1;                      // rows per chunk
+  std::int64_t step[3] = {};                   // elements between rows, of each tensor
+
+  std::int64_t width_of(std::int64_t row) const { return row + 1 == rows ? last : width; }
+};
+inline element_rows flat_rows(std::int64_t count) {
+  element_rows r;
+  r.rows = (count + flat_chunk - 1) / flat_chunk, r.width = flat_chunk, r.last = count - (r.rows - 1) * flat_chunk;
+  r.step[0] = r.step[1] = r.step[2] = flat_chunk;
+  return r;
 }
-/// z[i] = f(x[i], y[i]); z may be x or y.
-template <class T, class F>
-inline void map(std::int64_t count, const T* x, const T* y, T* z, const F& f) {
-  sweep<T>(count, flat_chunk, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-    RSSEG_INDEPENDENT
-    for (std::int64_t i = b; i < e; ++i) z[i] = f(x[i], y[i]);
-  });
+/// pitch_0, ...: elements between the tensors' pixels.
+inline element_rows rows_of(std::int64_t pixels, int channels, std::int64_t pitch_0, std::int64_t pitch_1, std::int64_t pitch_2) {
+  if (pitch_0 == channels && pitch_1 == channels && pitch_2 == channels) return flat_rows(pixels * channels);
+  return {pixels, channels, channels, items_per_chunk(channels), {pitch_0, pitch_1, pitch_2}};
+}
+inline element_rows rows_of(std::int64_t pixels, int channels, std::int64_t pitch_0, std::int64_t pitch_1) {
+  return rows_of(pixels, channels, pitch_0, pitch_1, channels);
 }
 
+/// y[i] = f(x[i]); y may be x. Tensors 0 and 1 of r.
+template <class T, class F>
+inline void map(const element_rows& r, const T* x, T* y, const F& f) {
+  sweep<T>(r.rows, r.chunk, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
+    for (std::int64_t row = b; row < e; ++row) {
+      const T* p = x + row * r.step[0];
+      T* q = y + row * r.step[1];
+      const std::int64_t n = r.width_of(row);
+      RSSEG_INDEPENDENT
+      for (std::int64_t i = 0; i < n; ++i) q[i] = f(p[i]);
+    }
+  });
+}
+/// z[i] = f(x[i], y[i]); z may be x or y. Tensors 0, 1 and 2 of r.
+template <class T, class F>
+inline void map(const element_rows& r, const T* x, const T* y, T* z, const F& f) {
+  sweep<T>(r.rows, r.chunk, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
+    for (std::int64_t row = b; row < e; ++row) {
+      const T *p = x + row * r.step[0], *q = y + row * r.step[1];
+      T* to = z + row * r.step[2];
+      const std::int64_t n = r.width_of(row);
+      RSSEG_INDEPENDENT
+      for (std::int64_t i = 0; i < n; ++i) to[i] = f(p[i], q[i]);
+    }
+  });
+}
+template <class T, class F>
+inline void map(std::int64_t count, const T* x, T* y, const F& f) {
+  map(flat_rows(count), x, y, f);
+}
+
+/// Tensor 0 of r.
+template <class T>
+inline void fill(const element_rows& r, T* y, T value) {
+  sweep<T>(r.rows, 4 * r.chunk, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
+    for (std::int64_t row = b; row < e; ++row) {
+      T* q = y + row * r.step[0];
+      const std::int64_t n = r.width_of(row);
+      for (std::int64_t i = 0; i < n; ++i) q[i] = value;
+    }
+  });
+}
 template <class T>
 inline void fill(std::int64_t count, T* y, T value) {
-  sweep<T>(count, 4 * flat_chunk, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-    for (std::int64_t i = b; i < e; ++i) y[i] = value;
+  fill(flat_rows(count), y, value);
+}
+/// Tensors 0 and 1 of r. Nothing to do where y is x, which then has the same rows.
+template <class T>
+inline void copy(const element_rows& r, const T* x, T* y) {
+  if (x == y && r.step[0] == r.step[1]) return;
+  sweep<T>(r.rows, 4 * r.chunk, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
+    for (std::int64_t row = b; row < e; ++row) {
+      const T* p = x + row * r.step[0];
+      T* q = y + row * r.step[1];
+      const std::int64_t n = r.width_of(row);
+      RSSEG_INDEPENDENT
+      for (std::int64_t i = 0; i < n; ++i) q[i] = p[i];
+    }
   });
 }
 template <class T>
 inline void copy(std::int64_t count, const T* x, T* y) {
-  if (x == y) return;
-  sweep<T>(count, 4 * flat_chunk, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-    RSSEG_INDEPENDENT
-    for (std::int64_t i = b; i < e; ++i) y[i] = x[i];
-  });
+  copy(flat_rows(count), x, y);
 }
 
 }  // namespace rsseg::cpu

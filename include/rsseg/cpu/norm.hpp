@@ -12,19 +12,26 @@
 namespace rsseg::cpu {
 
 namespace detail {
-/// Calls f(offset of the element, image * lane_count + lane) for every element.
+/// Elements between the pixels of the tensors that a loop passes over.
+struct pitches {
+  std::int64_t a, b, c;
+};
+/// Calls f(offset of the element in each tensor, image * lane_count + lane) for every element.
 template <class T, class F>
-inline void per_channel(int images, std::int64_t rows, int channels, const F& f) {
-  const std::int64_t size = rows * channels, lanes = lane_count(channels);
-  const std::int64_t vectors = (size + lanes - 1) / lanes, each = items_per_chunk(lanes), chunks = (vectors + each - 1) / each;
-  sweep<T>(images * chunks, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-    for (std::int64_t item = b; item < e; ++item) {
+inline void per_channel(int images, std::int64_t rows, int channels, const pitches& pitch, const F& f) {
+  const bool dense = pitch.a == channels && pitch.b == channels && pitch.c == channels;
+  // Vector rows: several pixels where these lie side by side, else one. To an element that is the same.
+  const std::int64_t lanes = lane_count(channels), length = dense ? lanes : channels, size = rows * channels;
+  const std::int64_t vectors = (size + length - 1) / length, each = items_per_chunk(length), chunks = (vectors + each - 1) / each;
+  const pitches step = dense ? pitches{lanes, lanes, lanes} : pitch, first{rows * pitch.a, rows * pitch.b, rows * pitch.c};
+  sweep<T>(images * chunks, 1, [=](std::int64_t begin, std::int64_t end) RSSEG_INLINE_BODY {
+    for (std::int64_t item = begin; item < end; ++item) {
       const std::int64_t image = item / chunks, from = item % chunks * each, to = from + each < vectors ? from + each : vectors;
       for (std::int64_t v = from; v < to; ++v) {
-        const std::int64_t base = image * size + v * lanes, lane = image * lanes;
-        const std::int64_t n = size - v * lanes < lanes ? size - v * lanes : lanes;
+        const std::int64_t a = image * first.a + v * step.a, b = image * first.b + v * step.b, c = image * first.c + v * step.c;
+        const std::int64_t n = size - v * length < length ? size - v * length : length, lane = image * lanes;
         RSSEG_INDEPENDENT
-        for (std::int64_t j = 0; j < n; ++j) f(base + j, lane + j);
+        for (std::int64_t j = 0; j < n; ++j) f(a + j, b + j, c + j, lane + j);
       }
     }
   });
@@ -62,7 +69,7 @@ template <class T>
 void bn_stats(const call<T>& c) {
   const shape s = c.in_extent(0);
   double* partial = static_cast<double*>(c.workspace);
-  column_moments(detail::batch_cut(s), c.in(0), partial);
+  column_moments(detail::batch_cut(s), c.in(0), c.in_pitch(0), partial);
   for (int k = 0; k < s.c; ++k) c.out()[k] = T(partial[k]), c.out()[s.c + k] = T(partial[s.c + k] / double(s.pixels()));
 }
 
@@ -94,7 +101,7 @@ void group_stats(const call<T>& c) {
   const shape s = c.in_extent(0);
   const column_cut cut = detail::image_cut(s);
   double* partial = static_cast<double*>(c.workspace);
-  column_moments(cut, c.in(0), partial);
+  column_moments(cut, c.in(0), c.in_pitch(0), partial);
   const int groups = c.at().count, each = s.c / groups;
   for (int n = 0; n < s.n; ++n)
     for (int g = 0; g < groups; ++g) {
@@ -134,14 +141,15 @@ inline void normalise(const call<T>& c, int images, int groups) {
   const T* x = c.in(0);
   T* y = c.out();
   const T *mean = p.row(0), *a = p.row(1), *beta = p.row(2);
+  const pitches pitch{c.in_pitch(0), c.out_pitch(), c.out_pitch()};
   if (c.at().relu)
-    per_channel<T>(images, s.pixels() / images, s.c, [=](std::int64_t i, std::int64_t j) RSSEG_INLINE_BODY {
+    per_channel<T>(images, s.pixels() / images, s.c, pitch, [=](std::int64_t i, std::int64_t o, std::int64_t, std::int64_t j) RSSEG_INLINE_BODY {
       const T v = (x[i] - mean[j]) * a[j] + beta[j];
-      y[i] = v < 0 ? T(0) : v;
+      y[o] = v < 0 ? T(0) : v;
     });
   else
-    per_channel<T>(images, s.pixels() / images, s.c,
-                   [=](std::int64_t i, std::int64_t j) RSSEG_INLINE_BODY { y[i] = (x[i] - mean[j]) * a[j] + beta[j]; });
+    per_channel<T>(images, s.pixels() / images, s.c, pitch,
+                   [=](std::int64_t i, std::int64_t o, std::int64_t, std::int64_t j) RSSEG_INLINE_BODY { y[o] = (x[i] - mean[j]) * a[j] + beta[j]; });
 }
 }  // namespace detail
 template <class T>
@@ -180,12 +188,12 @@ inline void reduce_gradient(const call<T>& c, int images, int groups) {
       p.set(0, 0, k, double(stats[0]));
       p.set(1, 0, k, 1 / std::sqrt(double(stats[groups]) + c.at().alpha));
     }
-    const T* dy = c.in(0) + n * cut.rows * s.c;
-    const T* x = c.in(1) + n * cut.rows * s.c;
+    const T* dy = c.in(0) + n * cut.rows * c.in_pitch(0);
+    const T* x = c.in(1) + n * cut.rows * c.in_pitch(1);
     const T *mean = p.row(0), *inverse = p.row(1);
-    sum_columns<T, 2>(cut, partial, [=](std::int64_t i, int j, T* t) RSSEG_INLINE_BODY {
+    sum_columns<T, 2>(cut, partial, c.in_pitch(0), c.in_pitch(1), [=](std::int64_t i, std::int64_t k, int j, T* t) RSSEG_INLINE_BODY {
       t[0] = dy[i];
-      t[1] = dy[i] * ((x[i] - mean[j]) * inverse[j]);
+      t[1] = dy[i] * ((x[k] - mean[j]) * inverse[j]);
     });
     for (int k = 0; k < 2 * s.c; ++k) c.out()[std::int64_t(n) * 2 * s.c + k] = T(partial[k]);
   }
@@ -210,10 +218,13 @@ std::size_t group_grad_space(const graph::graph&, int id, const shape* s) {
 }
 namespace detail {
 template <class T>
-inline void input_gradient(const lane_rows<T>& p, int images, std::int64_t rows, int channels, const T* dy, const T* x, T* dx) {
+inline void input_gradient(const call<T>& c, const lane_rows<T>& p, int images, std::int64_t rows, int channels) {
+  const T *dy = c.in(0), *x = c.in(1);
+  T* dx = c.out();
   const T *mean = p.row(0), *a = p.row(1), *b = p.row(2), *d = p.row(3);
-  per_channel<T>(images, rows, channels,
-                 [=](std::int64_t i, std::int64_t j) RSSEG_INLINE_BODY { dx[i] = a[j] * dy[i] + (b[j] * (x[i] - mean[j]) + d[j]); });
+  per_channel<T>(images, rows, channels, {c.in_pitch(0), c.in_pitch(1), c.out_pitch()},
+                 [=](std::int64_t i, std::int64_t k, std::int64_t o, std::int64_t j)
+                     RSSEG_INLINE_BODY { dx[o] = a[j] * dy[i] + (b[j] * (x[k] - mean[j]) + d[j]); });
 }
 }  // namespace detail
 /// (dy, x, stats, gamma [, reduced]); without `reduced`, or with flag, the statistics are constants.
@@ -234,9 +245,10 @@ void bn_grad(const call<T>& c) {
     const T* dy = c.in(0);
     T* dx = c.out();
     const T* a = p.row(1);
-    return detail::per_channel<T>(1, s.pixels(), s.c, [=](std::int64_t i, std::int64_t j) RSSEG_INLINE_BODY { dx[i] = a[j] * dy[i]; });
+    return detail::per_channel<T>(1, s.pixels(), s.c, {c.in_pitch(0), c.out_pitch(), c.out_pitch()},
+                                  [=](std::int64_t i, std::int64_t o, std::int64_t, std::int64_t j) RSSEG_INLINE_BODY { dx[o] = a[j] * dy[i]; });
   }
-  detail::input_gradient(p, 1, s.pixels(), s.c, c.in(0), c.in(1), c.out());
+  detail::input_gradient(c, p, 1, s.pixels(), s.c);
 }
 template <class T>
 void group_grad(const call<T>& c) {
@@ -259,7 +271,7 @@ void group_grad(const call<T>& c) {
         p.set(3, n, k, -inverse * plain / count);
       }
     }
-  detail::input_gradient(p, s.n, std::int64_t(s.h) * s.w, s.c, c.in(0), c.in(1), c.out());
+  detail::input_gradient(c, p, s.n, std::int64_t(s.h) * s.w, s.c);
 }
 
 /// Row `begin` of the sums, added over the images.
@@ -295,13 +307,14 @@ void l2_normalize(const call<T>& c) {
   const T* x = c.in(0);
   T* y = c.out();
   const int channels = c.extent().c;
+  const std::int64_t xp = c.in_pitch(0), yp = c.out_pitch();
   const double eps = c.at().alpha;
   sweep<T>(c.extent().pixels(), items_per_chunk(channels), [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t i = b; i < e; ++i) {
-      const T* from = x + i * channels;
+      const T* from = x + i * xp;
       const double norm = std::sqrt(detail::dot(from, from, channels));
       const T factor = T(1 / (norm > eps ? norm : eps));
-      for (int k = 0; k < channels; ++k) y[i * channels + k] = from[k] * factor;
+      for (int k = 0; k < channels; ++k) y[i * yp + k] = from[k] * factor;
     }
   });
 }
@@ -311,15 +324,16 @@ void l2_normalize_grad(const call<T>& c) {
   const T *dy = c.in(0), *x = c.in(1);
   T* dx = c.out();
   const int channels = c.extent().c;
+  const std::int64_t dyp = c.in_pitch(0), xp = c.in_pitch(1), dxp = c.out_pitch();
   const double eps = c.at().alpha;
   sweep<T>(c.extent().pixels(), items_per_chunk(channels), [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t i = b; i < e; ++i) {
-      const T* from = x + i * channels;
-      const T* g = dy + i * channels;
+      const T* from = x + i * xp;
+      const T* g = dy + i * dyp;
       const double norm = std::sqrt(detail::dot(from, from, channels));
       const T factor = T(1 / (norm > eps ? norm : eps));
       const T along = norm > eps ? T(detail::dot(from, g, channels) / (norm * norm)) : T(0);
-      for (int k = 0; k < channels; ++k) dx[i * channels + k] = (g[k] - from[k] * along) * factor;
+      for (int k = 0; k < channels; ++k) dx[i * dxp + k] = (g[k] - from[k] * along) * factor;
     }
   });
 }

@@ -10,10 +10,22 @@
 
 namespace rsseg::cpu {
 
+namespace detail {
+/// Rows of x = in(0) and y = out().
+template <class T>
+inline element_rows unary_rows(const call<T>& c) {
+  return rows_of(c.extent().pixels(), c.extent().c, c.in_pitch(0), c.out_pitch());
+}
+template <class T>
+inline element_rows result_rows(const call<T>& c) {
+  return rows_of(c.extent().pixels(), c.extent().c, c.out_pitch(), c.out_pitch());
+}
+}  // namespace detail
+
 template <class T>
 void unary(const call<T>& c) {
   using graph::function;
-  const std::int64_t n = c.extent().size();
+  const element_rows n = detail::unary_rows(c);
   const T* x = c.in(0);
   T* y = c.out();
   const T a = T(c.at().alpha);
@@ -57,7 +69,7 @@ void unary(const call<T>& c) {
 template <class T>
 void unary_grad(const call<T>& c) {
   using graph::function;
-  const std::int64_t n = c.extent().size();
+  const element_rows n = rows_of(c.extent().pixels(), c.extent().c, c.in_pitch(0), c.in_pitch(1), c.out_pitch());
   const T *dy = c.in(0), *r = c.in(1);
   T* dx = c.out();
   const T a = T(c.at().alpha);
@@ -93,23 +105,27 @@ void unary_grad(const call<T>& c) {
     case function::clamp_max:
       return map(n, dy, r, dx, [a](T d, T x) RSSEG_INLINE_BODY { return x > a ? T(0) : d; });
     case function::sign:
-      return fill(n, dx, T(0));
+      return fill(detail::result_rows(c), dx, T(0));
   }
 }
 
 namespace detail {
-/// f(element, slope's element) over all pixels; one slope for all channels, or one per channel.
+/// f(element of each tensor, slope's element) over all pixels; one slope for all channels, or one per channel.
 template <class T, class F>
-inline void with_slope(const shape& s, int slopes, const F& f) {
+inline void with_slope(const shape& s, int slopes, std::int64_t pitch_a, std::int64_t pitch_b, std::int64_t pitch_c, const F& f) {
   const int channels = s.c;
+  const bool dense = pitch_a == channels && pitch_b == channels && pitch_c == channels;
   sweep<T>(s.pixels(), items_per_chunk(channels), [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-    if (slopes == 1) {
-      RSSEG_INDEPENDENT
-      for (std::int64_t i = b * channels; i < e * channels; ++i) f(i, 0);
-    } else {
-      for (std::int64_t i = b; i < e; ++i) {
+    const bool one = slopes == 1;
+    const std::int64_t step = one && dense ? e - b : 1;
+    for (std::int64_t i = b; i < e; i += step) {
+      const std::int64_t at_a = i * pitch_a, at_b = i * pitch_b, at_c = i * pitch_c, n = step * channels;
+      if (one) {
         RSSEG_INDEPENDENT
-        for (int k = 0; k < channels; ++k) f(i * channels + k, k);
+        for (std::int64_t k = 0; k < n; ++k) f(at_a + k, at_b + k, at_c + k, 0);
+      } else {
+        RSSEG_INDEPENDENT
+        for (int k = 0; k < channels; ++k) f(at_a + k, at_b + k, at_c + k, k);
       }
     }
   });
@@ -119,15 +135,16 @@ template <class T>
 void prelu(const call<T>& c) {
   const T *x = c.in(0), *slope = c.in(1);
   T* y = c.out();
-  detail::with_slope<T>(c.extent(), int(c.in_extent(1).size()),
-                        [=](std::int64_t i, int k) RSSEG_INLINE_BODY { y[i] = x[i] > 0 ? x[i] : slope[k] * x[i]; });
+  detail::with_slope<T>(c.extent(), int(c.in_extent(1).size()), c.in_pitch(0), c.out_pitch(), c.out_pitch(),
+                        [=](std::int64_t i, std::int64_t o, std::int64_t, int k) RSSEG_INLINE_BODY { y[o] = x[i] > 0 ? x[i] : slope[k] * x[i]; });
 }
 template <class T>
 void prelu_grad(const call<T>& c) {
   const T *dy = c.in(0), *x = c.in(1), *slope = c.in(2);
   T* dx = c.out();
-  detail::with_slope<T>(c.extent(), int(c.in_extent(2).size()),
-                        [=](std::int64_t i, int k) RSSEG_INLINE_BODY { dx[i] = x[i] > 0 ? dy[i] : slope[k] * dy[i]; });
+  detail::with_slope<T>(c.extent(), int(c.in_extent(2).size()), c.in_pitch(0), c.in_pitch(1), c.out_pitch(),
+                        [=](std::int64_t d, std::int64_t i, std::int64_t o, int k)
+                            RSSEG_INLINE_BODY { dx[o] = x[i] > 0 ? dy[d] : slope[k] * dy[d]; });
 }
 inline std::size_t prelu_slope_grad_space(const graph::graph& g, int id, const shape* s) {
   const shape x = s[g.input_of(id, 1)];
@@ -138,8 +155,8 @@ void prelu_slope_grad(const call<T>& c) {
   const T *dy = c.in(0), *x = c.in(1);
   const shape s = c.in_extent(1);
   double* partial = static_cast<double*>(c.workspace);
-  sum_columns<T, 1>(cut_columns(1, s.pixels(), s.c), partial,
-                    [=](std::int64_t i, int, T* t) RSSEG_INLINE_BODY { t[0] = x[i] > 0 ? T(0) : dy[i] * x[i]; });
+  sum_columns<T, 1>(cut_columns(1, s.pixels(), s.c), partial, c.in_pitch(0), c.in_pitch(1),
+                    [=](std::int64_t d, std::int64_t i, int, T* t) RSSEG_INLINE_BODY { t[0] = x[i] > 0 ? T(0) : dy[d] * x[i]; });
   if (c.extent().size() == 1) {
     double sum = 0;
     for (int k = 0; k < s.c; ++k) sum += partial[k];
@@ -155,21 +172,20 @@ struct stretched {
   std::int64_t n, h, w;
   int c;
 };
-inline stretched stretch(const shape& s, const shape& to) {
-  const std::int64_t row = std::int64_t(s.w) * s.c;
-  return {s.n == to.n && s.n > 1 ? row * s.h : 0, s.h == to.h && s.h > 1 ? row : 0, s.w == to.w && s.w > 1 ? std::int64_t(s.c) : 0,
+inline stretched stretch(const shape& s, std::int64_t pitch, const shape& to) {
+  const std::int64_t row = s.w * pitch;
+  return {s.n == to.n && s.n > 1 ? row * s.h : 0, s.h == to.h && s.h > 1 ? row : 0, s.w == to.w && s.w > 1 ? pitch : 0,
           s.c == to.c && s.c > 1 ? 1 : 0};
 }
-/// z = f(x, y) with repeated extents; z may be the operand that repeats nothing.
+/// z = f(x, y) with repeated extents (sx and sy); z may be the operand that repeats nothing.
 template <class T, class F>
-inline void broadcast(const shape& o, const T* x, const shape& xs, const T* y, const shape& ys, T* z, const F& f) {
-  const stretched sx = stretch(xs, o), sy = stretch(ys, o);
+inline void broadcast(const shape& o, const T* x, const stretched& sx, const T* y, const stretched& sy, T* z, std::int64_t pitch, const F& f) {
   sweep<T>(std::int64_t(o.n) * o.h, items_per_chunk(std::int64_t(o.w) * o.c), [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t row = b; row < e; ++row) {
       const T* p = x + row / o.h * sx.n + row % o.h * sx.h;
       const T* q = y + row / o.h * sy.n + row % o.h * sy.h;
-      T* to = z + row * o.w * o.c;
-      for (int w = 0; w < o.w; ++w, p += sx.w, q += sy.w, to += o.c) {
+      T* to = z + row * o.w * pitch;
+      for (int w = 0; w < o.w; ++w, p += sx.w, q += sy.w, to += pitch) {
         if (sx.c && sy.c) {
           RSSEG_INDEPENDENT
           for (int k = 0; k < o.c; ++k) to[k] = f(p[k], q[k]);
@@ -186,6 +202,10 @@ inline void broadcast(const shape& o, const T* x, const shape& xs, const T* y, c
     }
   });
 }
+template <class T>
+inline stretched stretch(const call<T>& c, int k) {
+  return stretch(c.in_extent(k), c.in_pitch(k), c.extent());
+}
 }  // namespace detail
 
 /// Any input may be the result's own memory (of those that repeat nothing); relu: fused activation.
@@ -196,24 +216,33 @@ void add(const call<T>& c) {
   const int count = c.inputs();
   bool equal = true;
   for (int k = 0; k < count; ++k) equal = equal && c.in_extent(k) == o;
-  if (count == 1) return copy(o.size(), c.in(0), y);
+  if (count == 1) return copy(detail::unary_rows(c), c.in(0), y);
   if (!equal && count == 2)
-    return detail::broadcast(o, c.in(0), c.in_extent(0), c.in(1), c.in_extent(1), y, [](T a, T b) RSSEG_INLINE_BODY { return a + b; });
-  if (equal && count == 2) return map(o.size(), c.in(0), c.in(1), y, [](T a, T b) RSSEG_INLINE_BODY { return a + b; });
+    return detail::broadcast(o, c.in(0), detail::stretch(c, 0), c.in(1), detail::stretch(c, 1), y, c.out_pitch(),
+                             [](T a, T b) RSSEG_INLINE_BODY { return a + b; });
+  if (equal && count == 2)
+    return map(rows_of(o.pixels(), o.c, c.in_pitch(0), c.in_pitch(1), c.out_pitch()), c.in(0), c.in(1), y,
+               [](T a, T b) RSSEG_INLINE_BODY { return a + b; });
   const call<T>* self = &c;
   if (equal) {  // block by block through the stack, since y may be any of the inputs
-    sweep<T>(o.size(), flat_chunk, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
+    bool dense = c.dense(c.id);
+    for (int k = 0; k < count; ++k) dense = dense && c.dense(c.input_id(k));
+    element_rows r = flat_rows(o.size());
+    if (!dense) r = {o.pixels(), o.c, o.c, items_per_chunk(o.c), {c.out_pitch(), 0, 0}};
+    sweep<T>(r.rows, r.chunk, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
       T sum[512];
-      for (std::int64_t i = b; i < e; i += 512) {
-        const int n = e - i < 512 ? int(e - i) : 512;
-        const T* first = self->in(0) + i;
-        for (int j = 0; j < n; ++j) sum[j] = first[j];
-        for (int k = 1; k < count; ++k) {
-          const T* next = self->in(k) + i;
-          for (int j = 0; j < n; ++j) sum[j] += next[j];
+      for (std::int64_t row = b; row < e; ++row)
+        for (std::int64_t i = 0; i < r.width_of(row); i += 512) {
+          const int n = r.width_of(row) - i < 512 ? int(r.width_of(row) - i) : 512;
+          const T* first = self->in(0) + row * (dense ? r.width : self->in_pitch(0)) + i;
+          for (int j = 0; j < n; ++j) sum[j] = first[j];
+          for (int k = 1; k < count; ++k) {
+            const T* next = self->in(k) + row * (dense ? r.width : self->in_pitch(k)) + i;
+            for (int j = 0; j < n; ++j) sum[j] += next[j];
+          }
+          T* to = y + row * r.step[0] + i;
+          for (int j = 0; j < n; ++j) to[j] = sum[j];
         }
-        for (int j = 0; j < n; ++j) y[i + j] = sum[j];
-      }
     });
     return;
   }
@@ -222,10 +251,10 @@ void add(const call<T>& c) {
       for (int ch = 0; ch < o.c; ++ch) {
         T sum = 0;
         for (int k = 0; k < count; ++k) {
-          const detail::stretched s = detail::stretch(self->in_extent(k), o);
+          const detail::stretched s = detail::stretch(*self, k);
           sum += self->in(k)[row / o.h * s.n + row % o.h * s.h + w * s.w + ch * s.c];
         }
-        y[(row * o.w + w) * o.c + ch] = sum;
+        y[(row * o.w + w) * self->out_pitch() + ch] = sum;
       }
   });
 }
@@ -233,16 +262,19 @@ void add(const call<T>& c) {
 template <class T>
 void mul(const call<T>& c) {
   const shape o = c.extent();
-  if (c.in_extent(0) == o && c.in_extent(1) == o) return map(o.size(), c.in(0), c.in(1), c.out(), [](T a, T b) RSSEG_INLINE_BODY { return a * b; });
-  detail::broadcast(o, c.in(0), c.in_extent(0), c.in(1), c.in_extent(1), c.out(), [](T a, T b) RSSEG_INLINE_BODY { return a * b; });
+  if (c.in_extent(0) == o && c.in_extent(1) == o)
+    return map(rows_of(o.pixels(), o.c, c.in_pitch(0), c.in_pitch(1), c.out_pitch()), c.in(0), c.in(1), c.out(),
+               [](T a, T b) RSSEG_INLINE_BODY { return a * b; });
+  detail::broadcast(o, c.in(0), detail::stretch(c, 0), c.in(1), detail::stretch(c, 1), c.out(), c.out_pitch(),
+                    [](T a, T b) RSSEG_INLINE_BODY { return a * b; });
 }
 
 template <class T>
 void maximum(const call<T>& c) {
-  const std::int64_t size = c.extent().size();
-  copy(size, c.in(0), c.out());
+  copy(detail::unary_rows(c), c.in(0), c.out());
   for (int k = 1; k < c.inputs(); ++k)
-    map(size, static_cast<const T*>(c.out()), c.in(k), c.out(), [](T a, T b) RSSEG_INLINE_BODY { return b > a ? b : a; });
+    map(rows_of(c.extent().pixels(), c.extent().c, c.out_pitch(), c.in_pitch(k), c.out_pitch()), static_cast<const T*>(c.out()), c.in(k), c.out(),
+        [](T a, T b) RSSEG_INLINE_BODY { return b > a ? b : a; });
 }
 /// (dy, inputs...): dy where input `begin` is the first maximum.
 template <class T>
@@ -267,7 +299,7 @@ void maximum_grad(const call<T>& c) {
 template <class T>
 void affine(const call<T>& c) {
   const T a = T(c.at().alpha), b = T(c.at().beta);
-  map(c.extent().size(), c.in(0), c.out(), [a, b](T v) RSSEG_INLINE_BODY { return a * v + b; });
+  map(detail::unary_rows(c), c.in(0), c.out(), [a, b](T v) RSSEG_INLINE_BODY { return a * v + b; });
 }
 
 template <class T>
@@ -283,11 +315,11 @@ inline bool sums_images(const shape& x, const shape& y) { return y.h == 1 && y.w
 inline column_cut reduce_cut(const shape& x, const shape& y) { return cut_columns(y.n, x.pixels() / y.n, x.c); }
 
 template <class T>
-inline void sum_axes(const T* x, const shape& s, T* y, const shape& o, double factor, void* workspace) {
+inline void sum_axes(const T* x, const shape& s, std::int64_t pitch, T* y, const shape& o, double factor, void* workspace) {
   if (sums_images(s, o)) {
     const column_cut cut = reduce_cut(s, o);
     double* partial = static_cast<double*>(workspace);
-    sum_columns<T, 1>(cut, partial, [=](std::int64_t i, int, T* t) RSSEG_INLINE_BODY { t[0] = x[i]; });
+    sum_columns<T, 1>(cut, partial, pitch, pitch, [=](std::int64_t i, std::int64_t, int, T* t) RSSEG_INLINE_BODY { t[0] = x[i]; });
     for (int n = 0; n < o.n; ++n) {
       const double* sums = partial + column_at(cut, 1, n, 0);
       if (o.c == s.c) {
@@ -312,7 +344,7 @@ inline void sum_axes(const T* x, const shape& s, T* y, const shape& o, double fa
           for (int h = 0; h < copies_h; ++h)
             for (int w = 0; w < copies_w; ++w) {
               const std::int64_t in = row / o.h + n, ih = row % o.h + h, iw = ow + w;
-              const T* from = x + ((in * s.h + ih) * s.w + iw) * s.c + c0;
+              const T* from = x + ((in * s.h + ih) * s.w + iw) * pitch + c0;
               for (int k = 0; k < width; ++k) sum[k] += double(from[k]);
             }
         for (int k = 0; k < width; ++k) {
@@ -333,18 +365,19 @@ inline std::size_t reduce_space(const graph::graph& g, int id, const shape* s) {
 template <class T>
 void reduce(const call<T>& c) {
   const shape s = c.in_extent(0), o = c.extent();
-  detail::sum_axes(c.in(0), s, c.out(), o, c.at().flag ? double(o.size()) / double(s.size()) : 1.0, c.workspace);
+  detail::sum_axes(c.in(0), s, c.in_pitch(0), c.out(), o, c.at().flag ? double(o.size()) / double(s.size()) : 1.0, c.workspace);
 }
 template <class T>
 void broadcast_like(const call<T>& c) {
   const shape s = c.in_extent(0), o = c.extent();
   const T factor = c.at().flag ? T(double(s.size()) / double(o.size())) : T(1);
-  detail::broadcast(o, c.in(0), s, &factor, shape{1, 1, 1, 1}, c.out(), [](T a, T b) RSSEG_INLINE_BODY { return a * b; });
+  detail::broadcast(o, c.in(0), detail::stretch(c, 0), &factor, detail::stretched{0, 0, 0, 0}, c.out(), c.out_pitch(),
+                    [](T a, T b) RSSEG_INLINE_BODY { return a * b; });
 }
 /// Sum of the channels' pixels: the gradient of a bias.
 template <class T>
 void channel_sum(const call<T>& c) {
-  detail::sum_axes(c.in(0), c.in_extent(0), c.out(), c.extent(), 1.0, c.workspace);
+  detail::sum_axes(c.in(0), c.in_extent(0), c.in_pitch(0), c.out(), c.extent(), 1.0, c.workspace);
 }
 
 }  // namespace rsseg::cpu

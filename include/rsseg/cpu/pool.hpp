@@ -41,6 +41,7 @@ void max_pool(const call<T>& c) {
   const detail::pool_window p = detail::window_of(c.at(), s);
   const T* x = c.in(0);
   T* y = c.out();
+  const std::int64_t xp = c.in_pitch(0), yp = c.out_pitch();
   sweep<T>(std::int64_t(o.n) * o.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t row = b; row < e; ++row) {
       const int oy = int(row % o.h);
@@ -50,11 +51,11 @@ void max_pool(const call<T>& c) {
       for (int ox = 0; ox < o.w; ++ox) {
         const int left = ox * p.stride_w - p.pad_left;
         detail::valid_taps(left, p.kernel_w, p.dilation_w, s.w, x0, x1);
-        T* to = y + (row * o.w + ox) * s.c;
+        T* to = y + (row * o.w + ox) * yp;
         bool first = true;
         for (int ky = y0; ky < y1; ++ky)
           for (int kx = x0; kx < x1; ++kx) {
-            const T* from = x + ((row / o.h * s.h + top + ky * p.dilation_h) * s.w + left + kx * p.dilation_w) * s.c;
+            const T* from = x + ((row / o.h * s.h + top + ky * p.dilation_h) * s.w + left + kx * p.dilation_w) * xp;
             if (first) {
               for (int k = 0; k < s.c; ++k) to[k] = from[k];
             } else {
@@ -76,6 +77,7 @@ void argmax_pool(const call<T>& c) {
   const shape s = c.in_extent(0), o = c.extent();
   const detail::pool_window p = detail::window_of(c.at(), s);
   const T* x = c.in(0);
+  const std::int64_t xp = c.in_pitch(0);
   std::int32_t* index = c.index_out();
   sweep<T>(std::int64_t(o.n) * o.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t row = b; row < e; ++row) {
@@ -94,7 +96,7 @@ void argmax_pool(const call<T>& c) {
           for (int ky = y0; ky < y1; ++ky)
             for (int kx = x0; kx < x1; ++kx) {
               const std::int32_t at = std::int32_t((top + ky * p.dilation_h) * s.w + left + kx * p.dilation_w);
-              const T* from = x + (row / o.h * s.h * s.w + at) * s.c + c0;
+              const T* from = x + (row / o.h * s.h * s.w + at) * xp + c0;
               if (first) {
                 for (int k = 0; k < width; ++k) best[k] = from[k], to[k] = at;
               } else {
@@ -123,13 +125,14 @@ void pick(const call<T>& c) {
   const T* x = c.in(0);
   const std::int32_t* index = c.index_in(1);
   T* y = c.out();
+  const std::int64_t xp = c.in_pitch(0), yp = c.out_pitch();
   const std::int64_t pixels = std::int64_t(s.h) * s.w, each = std::int64_t(o.h) * o.w;
   sweep<T>(o.pixels(), items_per_chunk(4 * std::int64_t(o.c)), [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t i = b; i < e; ++i) {
-      const T* from = x + i / each * pixels * s.c;
+      const T* from = x + i / each * pixels * xp;
       for (int k = 0; k < o.c; ++k) {
         const std::int64_t at = index[i * o.c + k];
-        y[i * o.c + k] = at >= 0 && at < pixels ? from[at * s.c + k] : T(0);
+        y[i * yp + k] = at >= 0 && at < pixels ? from[at * xp + k] : T(0);
       }
     }
   });
@@ -141,18 +144,19 @@ void place(const call<T>& c) {
   const T* y = c.in(0);
   const std::int32_t* index = c.index_in(1);
   T* x = c.out();
-  fill(o.size(), x, T(0));
+  const std::int64_t xp = c.out_pitch(), yp = c.in_pitch(0);
+  fill(rows_of(o.pixels(), o.c, xp, xp), x, T(0));
   const int width = 32;
   const std::int64_t blocks = (s.c + width - 1) / width, pixels = std::int64_t(o.h) * o.w, each = std::int64_t(s.h) * s.w;
   sweep<T>(s.n * blocks, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t item = b; item < e; ++item) {
       const std::int64_t n = item / blocks;
       const int c0 = int(item % blocks) * width, c1 = c0 + width < s.c ? c0 + width : s.c;
-      T* to = x + n * pixels * s.c;
+      T* to = x + n * pixels * xp;
       for (std::int64_t i = n * each; i < (n + 1) * each; ++i)
         for (int k = c0; k < c1; ++k) {
           const std::int64_t at = index[i * s.c + k];
-          if (at >= 0 && at < pixels) to[at * s.c + k] += y[i * s.c + k];
+          if (at >= 0 && at < pixels) to[at * xp + k] += y[i * yp + k];
         }
     }
   });
@@ -166,6 +170,7 @@ void avg_pool(const call<T>& c) {
   const bool inside = c.at().flag2;
   const T* x = c.in(0);
   T* y = c.out();
+  const std::int64_t xp = c.in_pitch(0), yp = c.out_pitch();
   sweep<T>(std::int64_t(o.n) * o.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t row = b; row < e; ++row) {
       const int oy = int(row % o.h);
@@ -175,11 +180,11 @@ void avg_pool(const call<T>& c) {
       for (int ox = 0; ox < o.w; ++ox) {
         const int left = ox * p.stride_w - p.pad_left;
         detail::valid_taps(left, p.kernel_w, p.dilation_w, s.w, x0, x1);
-        T* to = y + (row * o.w + ox) * s.c;
+        T* to = y + (row * o.w + ox) * yp;
         for (int k = 0; k < s.c; ++k) to[k] = 0;
         for (int ky = y0; ky < y1; ++ky)
           for (int kx = x0; kx < x1; ++kx) {
-            const T* from = x + ((row / o.h * s.h + top + ky * p.dilation_h) * s.w + left + kx * p.dilation_w) * s.c;
+            const T* from = x + ((row / o.h * s.h + top + ky * p.dilation_h) * s.w + left + kx * p.dilation_w) * xp;
             RSSEG_INDEPENDENT
             for (int k = 0; k < s.c; ++k) to[k] += from[k];
           }
@@ -197,6 +202,7 @@ void avg_pool_grad(const call<T>& c) {
   const bool inside = c.at().flag2;
   const T* dy = c.in(0);
   T* dx = c.out();
+  const std::int64_t dyp = c.in_pitch(0), dxp = c.out_pitch();
   sweep<T>(std::int64_t(s.n) * s.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t row = b; row < e; ++row) {
       const int iy = int(row % s.h);
@@ -204,7 +210,7 @@ void avg_pool_grad(const call<T>& c) {
       detail::covering(iy, p.kernel_h, p.dilation_h, p.stride_h, p.pad_top, o.h, oy0, oy1);
       for (int ix = 0; ix < s.w; ++ix) {
         detail::covering(ix, p.kernel_w, p.dilation_w, p.stride_w, p.pad_left, o.w, ox0, ox1);
-        T* to = dx + (row * s.w + ix) * s.c;
+        T* to = dx + (row * s.w + ix) * dxp;
         for (int k = 0; k < s.c; ++k) to[k] = 0;
         for (int oy = oy0; oy < oy1; ++oy) {
           const int top = oy * p.stride_h - p.pad_top;
@@ -215,7 +221,7 @@ void avg_pool_grad(const call<T>& c) {
             if ((ix - left) % p.dilation_w != 0) continue;
             detail::valid_taps(left, p.kernel_w, p.dilation_w, s.w, x0, x1);
             const T factor = T(1) / T(inside ? (y1 - y0) * (x1 - x0) : p.kernel_h * p.kernel_w);
-            const T* from = dy + ((row / s.h * o.h + oy) * o.w + ox) * s.c;
+            const T* from = dy + ((row / s.h * o.h + oy) * o.w + ox) * dyp;
             RSSEG_INDEPENDENT
             for (int k = 0; k < s.c; ++k) to[k] += from[k] * factor;
           }
@@ -236,6 +242,7 @@ void adaptive_avg_pool(const call<T>& c) {
   const shape s = c.in_extent(0), o = c.extent();
   const T* x = c.in(0);
   T* y = c.out();
+  const std::int64_t xp = c.in_pitch(0), yp = c.out_pitch();
   const int tiles = (s.c + 63) / 64;
   sweep<T>(o.pixels() * tiles, items_per_chunk(s.size() / o.pixels() / tiles + 1), [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t item = b; item < e; ++item) {
@@ -250,13 +257,13 @@ void adaptive_avg_pool(const call<T>& c) {
           const int to = from + block_rows < x1 ? from + block_rows : x1;
           T sum[64] = {};
           for (int ix = from; ix < to; ++ix) {
-            const T* p = x + ((n * s.h + iy) * s.w + ix) * s.c + c0;
+            const T* p = x + ((n * s.h + iy) * s.w + ix) * xp + c0;
             for (int k = 0; k < width; ++k) sum[k] += p[k];
           }
           for (int k = 0; k < width; ++k) total[k] += double(sum[k]);
         }
       const double count = double(y1 - y0) * (x1 - x0);
-      for (int k = 0; k < width; ++k) y[pixel * s.c + c0 + k] = T(total[k] / count);
+      for (int k = 0; k < width; ++k) y[pixel * yp + c0 + k] = T(total[k] / count);
     }
   });
 }
@@ -265,20 +272,21 @@ void adaptive_avg_pool_grad(const call<T>& c) {
   const shape s = c.extent(), o = c.in_extent(0);
   const T* dy = c.in(0);
   T* dx = c.out();
+  const std::int64_t dyp = c.in_pitch(0), dxp = c.out_pitch();
   sweep<T>(std::int64_t(s.n) * s.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t row = b; row < e; ++row) {
       const int iy = int(row % s.h);
       const int oy0 = int(std::int64_t(iy) * o.h / s.h), oy1 = int((std::int64_t(iy + 1) * o.h + s.h - 1) / s.h);
       for (int ix = 0; ix < s.w; ++ix) {
         const int ox0 = int(std::int64_t(ix) * o.w / s.w), ox1 = int((std::int64_t(ix + 1) * o.w + s.w - 1) / s.w);
-        T* to = dx + (row * s.w + ix) * s.c;
+        T* to = dx + (row * s.w + ix) * dxp;
         for (int k = 0; k < s.c; ++k) to[k] = 0;
         for (int oy = oy0; oy < oy1; ++oy)
           for (int ox = ox0; ox < ox1; ++ox) {
             const int height = detail::bin_end(oy, o.h, s.h) - detail::bin_begin(oy, o.h, s.h);
             const int width = detail::bin_end(ox, o.w, s.w) - detail::bin_begin(ox, o.w, s.w);
             const T factor = T(1) / (T(height) * T(width));
-            const T* from = dy + ((row / s.h * o.h + oy) * o.w + ox) * s.c;
+            const T* from = dy + ((row / s.h * o.h + oy) * o.w + ox) * dyp;
             RSSEG_INDEPENDENT
             for (int k = 0; k < s.c; ++k) to[k] += from[k] * factor;
           }
