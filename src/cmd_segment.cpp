@@ -9,6 +9,7 @@
 #include "rsseg/train/evaluate.hpp"
 #include "rsseg/train/metrics_report.hpp"
 #include "rsseg/train/progress.hpp"
+#include "stages.hpp"
 
 namespace rsseg::program {
 namespace {
@@ -19,6 +20,7 @@ struct segment_request {
   int tile = 512, overlap = -1, batch = 1;
   double alpha = 0.5, max_memory = 0;
   bool blend = false, fresh = false;
+  std::vector<std::string> refine, constraints;
 };
 
 std::string file_stamp(const std::string& path) {
@@ -72,6 +74,32 @@ loaded_scene load_scene(const load_request& request, int tile, std::size_t max_m
 
 namespace {
 
+/// The map through stages: probabilities of the whole scene in scratch files. False: interrupted.
+bool run_stages(const segment_request& q, loaded_scene& n, io::raster_source& source, io::raster_sink& sink, const scene::segment_options& o,
+                const common_options& common) {
+  stage_context context{n.info.classes, source.info().bands, n.info.class_names, std::size_t(q.max_memory * 1048576)};
+  const scene::stage_list stages = make_stages(q.refine, q.constraints, context);
+  for (const auto& s : stages) s->check(source.info(), n.info.classes);
+  train::progress_options po;
+  po.quiet = common.quiet;
+  std::unique_ptr<train::progress> bar;
+  std::string running;
+  const auto show = [&](const std::string& what, std::int64_t done, std::int64_t all) {
+    if (what != running) {
+      if (bar) bar->finish();
+      bar = std::make_unique<train::progress>(what, all, "windows", po), running = what;
+    }
+    bar->update(done);
+    return !interrupted();
+  };
+  auto scores = scene::collect_scores(*n.predictor, source, o, [&](std::int64_t done, std::int64_t all) { return show("segment", done, all); });
+  if (scores) scores = scene::refine_scores(std::move(scores), source, stages, show);
+  if (bar && scores) bar->finish();
+  if (!scores) return false;
+  scene::write_map(*scores, sink, o.on_rows);
+  return true;
+}
+
 void run_segment(segment_request q, const common_options& common) {
   const auto source = io::open_raster(q.input);
   q.load.bands = source->info().bands;
@@ -96,7 +124,9 @@ void run_segment(segment_request q, const common_options& common) {
   out.bands = 1, out.type = io::sample_type::u8, out.nodata.reset(), out.band_names.clear();
   out.colors = io::color_table(n.palette);
   io::create_options create;
-  create.resumable = !q.blend;
+  const bool staged = !q.refine.empty() || !q.constraints.empty();
+  if (staged && q.blend) throw usage_error("--blend goes with the network alone; stages of --refine smooth by themselves");
+  create.resumable = !q.blend && !staged;
   create.resume_key = std::string(n.name) + " " + q.load.weights + " " + file_stamp(q.load.weights) + " " + q.input + " " + file_stamp(q.input) +
                       " " + std::to_string(plan.tile_w) + " " + std::to_string(plan.halo) + " " + n.info.normalize +
                       (q.fresh ? " " + std::to_string(std::size_t(::time(nullptr))) : "");
@@ -112,13 +142,17 @@ void run_segment(segment_request q, const common_options& common) {
   o.on_rows = [&](int, int rows, const std::uint8_t* ids) {
     for (std::int64_t i = 0; i < std::int64_t(rows) * info.width; ++i) ++histogram[ids[i]];
   };
-  scene::segment(*n.predictor, *source, *sink, o);
+  if (staged) {
+    if (!run_stages(q, n, *source, *sink, o, common)) throw CLI::RuntimeError(130);
+  } else {
+    scene::segment(*n.predictor, *source, *sink, o);
+  }
   if (interrupted()) {
     bar.message("interrupted; the same command goes on where it stopped");
     throw CLI::RuntimeError(130);
   }
   sink->close();
-  bar.finish();
+  if (!staged) bar.finish();
   if (!q.overlay.empty()) write_overlay(q, n);
   if (common.json) {
     nlohmann::json j = {{"output", q.output},       {"width", info.width},
@@ -151,6 +185,8 @@ void add_segment(CLI::App& app, common_options& common) {
   c->add_option("--tile", q->tile, "side of tiles in pixels")->capture_default_str()->check(CLI::Range(16, 65536));
   c->add_option("--overlap", q->overlap, "pixels shared by neighbouring tiles (default: from the receptive field)")->check(CLI::NonNegativeNumber);
   c->add_option("--batch", q->batch, "tiles run together")->capture_default_str()->check(CLI::Range(1, 1024));
+  c->add_option("--refine", q->refine, refine_help);
+  c->add_option("--constraint", q->constraints, constraint_help);
   c->add_flag("--blend", q->blend, "average overlapping tiles instead of cutting them");
   c->add_flag("--fresh", q->fresh, "do not go on with an interrupted run");
   c->add_option("--max-memory", q->max_memory, "MiB the network may use")->check(CLI::PositiveNumber);

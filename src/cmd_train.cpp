@@ -7,14 +7,17 @@
 #include "commands.hpp"
 #include "rsseg/data/registry.hpp"
 #include "rsseg/train/progress.hpp"
+#include "rsseg/train/refiner_inputs.hpp"
 #include "rsseg/train/report.hpp"
 #include "rsseg/train/trainer.hpp"
+#include "stages.hpp"
 
 namespace rsseg::program {
 namespace {
 
 struct train_request {
-  std::string net, data, val, out, init, normalize = "auto", optimizer, schedule, loss = "ce", weighting = "none", augment = "aerial";
+  std::string net, data, val, out, init, coarse = "perturb", normalize = "auto", optimizer, schedule, loss = "ce", weighting = "none",
+                                         augment = "aerial";
   int classes = 0, crop = 0, batch = 0, accumulate = 1, workers = 2, ignore = -1, tile = 0;
   double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = 0, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1,
          checkpoint_every = 60, head_rate = 0;
@@ -113,12 +116,14 @@ std::size_t memory_of_machine() {
 
 void run_train(const train_request& q, const common_options& common) {
   const network_entry& e = network_named(q.net);
-  if (!e.segmenter) throw usage_error("network '" + q.net + "' is trained as a part of a larger system, not by itself");
+  const bool refiner = train::is_refiner(q.net);
+  if (!e.segmenter && !refiner) throw usage_error("network '" + q.net + "' is trained as a part of a larger system, not by itself");
   data::open_options open;
   open.classes = q.classes, open.ignore_id = q.ignore;
   const auto set = data::open_dataset(q.data, open);
   open.classes = set->classes().count();
-  const auto val = q.val.empty() ? nullptr : data::open_dataset(q.val, open);
+  // A refiner by itself maps nothing: it is measured behind a network, by eval --refine.
+  const auto val = q.val.empty() || refiner ? nullptr : data::open_dataset(q.val, open);
   if (val && val->bands() != set->bands())
     throw usage_error(q.val + ": images of " + std::to_string(val->bands()) + " bands, " + q.data + " has " + std::to_string(set->bands()));
   const recipe& d = e.defaults;
@@ -135,8 +140,9 @@ void run_train(const train_request& q, const common_options& common) {
     throw usage_error("--augment \"" + q.augment + "\": unknown; use aerial, upright or none");
   o.augment.crop_height = o.augment.crop_width = crop;
   o.sampling.by_area = true, o.sampling.balance = q.balance, o.sampling.draws_per_epoch = std::size_t(q.epoch_draws);
-  o.normalize = q.normalize == "auto" ? (set->bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(*set))
-                                      : data::normalization::parse(q.normalize);
+  o.normalize = q.normalize == "auto" && train::refiner_wants_unit_image(q.net) ? data::normalization::unit()
+                : q.normalize == "auto" ? (set->bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(*set))
+                                        : data::normalization::parse(q.normalize);
   o.optimizer.kind = train::optimizer_named(q.optimizer.empty() ? d.optimizer : q.optimizer);
   const bool adam = o.optimizer.kind == train::optimizer_kind::adam || o.optimizer.kind == train::optimizer_kind::adamw;
   o.optimizer.momentum = q.momentum >= 0 ? q.momentum : adam ? 0.9 : d.momentum;
@@ -187,6 +193,23 @@ void run_train(const train_request& q, const common_options& common) {
   say(std::string(e.title) + ": " + with_units(double(model.weights().parameter_count())) + " parameters, " + std::to_string(b.classes) +
       " classes, " + std::to_string(set->size()) + " images, crops of " + std::to_string(crop) + ", batch " + std::to_string(o.batch) + ", " +
       (q.optimizer.empty() ? d.optimizer : q.optimizer.c_str()) + " at " + std::to_string(o.schedule.base));
+
+  if (refiner) {
+    if (o.weighting != data::class_weighting::none) throw usage_error("--class-weights: not for refiners");
+    train::coarse_source source;
+    source.ignore = info.ignore_id;
+    if (q.coarse != "perturb") {
+      load_request of_coarse;
+      of_coarse.weights = q.coarse, of_coarse.bands = b.bands, of_coarse.classes = b.classes, of_coarse.image = q.data;
+      loaded_network segmenter = load_network(of_coarse);
+      source.model = std::move(segmenter.model), source.normalize = segmenter.normalize;
+    }
+    build_options training = b;
+    training.training = true;
+    o.inputs = train::refiner_inputs(lower_network(e.build, training), std::move(source), o.normalize, b.classes, q.seed);
+    say("coarse maps: " + (q.coarse == "perturb" ? std::string("perturbed labels") : q.coarse) +
+        (q.val.empty() ? "" : "; --val is not used: measure with rsseg eval --refine"));
+  }
 
   train::trainer trainer(e, model, set, val, info, o);
   bar = std::make_unique<train::progress>("train", 0, "steps", po);
@@ -266,6 +289,7 @@ void run_train(const train_request& q, const common_options& common) {
 struct eval_request {
   load_request load;
   std::string data, report;
+  std::vector<std::string> refine, constraints;
   int tile = 512, overlap = -1, boundary = 0, ignore = -1;
   bool blend = false;
 };
@@ -287,13 +311,30 @@ void run_eval(const eval_request& q, const common_options& common) {
   train::report r;
   r.colors = n.palette;
   const std::size_t step = std::max<std::size_t>(1, set->size() / 3);
-  const auto m =
-      train::evaluate(train::predictor_of(*n.model), *set, tiling, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
-        bar.update(std::int64_t(i));
-        if (boundary) boundary->add(s.labels.ids.data(), ids.data(), s.image.width, s.image.height);
-        if (!q.report.empty() && (i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
-        return !interrupted();
+  const scene::stage_list stages = make_stages(q.refine, q.constraints, {n.info.classes, n.info.bands, n.info.class_names, 0});
+  scene::network_predictor network(train::predictor_of(*n.model), n.normalize);
+  const auto map = [&](const data::pixels& image) {
+    if (stages.empty()) return train::segment_pixels(network, image, tiling);
+    const auto source = train::source_of(image);
+    std::vector<std::uint8_t> ids(std::size_t(image.width) * std::size_t(image.height));
+    io::raster_info out = source->info();
+    out.bands = 1, out.type = io::sample_type::u8;
+    io::memory_raster sink(out);
+    const auto go_on = [](const auto&...) { return !interrupted(); };
+    auto scores = scene::collect_scores(network, *source, tiling, go_on);
+    if (scores) scores = scene::refine_scores(std::move(scores), *source, stages, go_on);
+    if (scores)
+      scene::write_map(*scores, sink, [&](int y, int rows, const std::uint8_t* from) {
+        std::copy(from, from + std::size_t(rows) * std::size_t(image.width), ids.begin() + std::ptrdiff_t(y) * image.width);
       });
+    return ids;
+  };
+  const auto m = train::evaluate_maps(*set, map, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
+    bar.update(std::int64_t(i));
+    if (boundary) boundary->add(s.labels.ids.data(), ids.data(), s.image.width, s.image.height);
+    if (!q.report.empty() && (i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
+    return !interrupted();
+  });
   if (interrupted()) throw CLI::RuntimeError(130);
   bar.finish();
   if (!q.report.empty()) {
@@ -345,6 +386,8 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--augment", q->augment, "aerial (all symmetries, zoom, colours), upright (mirror, zoom, colours), none")->capture_default_str();
   c->add_option("--normalize", q->normalize, "auto, imagenet, unit, or MEAN/STD")->capture_default_str();
   c->add_option("--init", q->init, "weights to start from (.safetensors); what does not fit keeps its start values");
+  c->add_option("--coarse", q->coarse, "for refiners: the maps they learn to improve: perturb (labels made worse), or the weights of a segmenter")
+      ->capture_default_str();
   c->add_flag("--freeze-norm", q->freeze_norm, "batch norm with the running statistics");
   c->add_option("--epoch-draws", q->epoch_draws, "crops that make an epoch (default: one per image)");
   c->add_option("--tile", q->tile, "side of validation tiles");
@@ -373,6 +416,8 @@ void add_eval(CLI::App& app, common_options& common) {
   c->add_option("--tile", q->tile, "side of tiles in pixels")->capture_default_str()->check(CLI::Range(16, 65536));
   c->add_option("--overlap", q->overlap, "overlap of tiles (default: from the receptive field)");
   c->add_flag("--blend", q->blend, "average overlapping tiles");
+  c->add_option("--refine", q->refine, refine_help);
+  c->add_option("--constraint", q->constraints, constraint_help);
   c->add_option("--boundary", q->boundary, "also boundary F1 with this tolerance in pixels")->check(CLI::Range(1, 1000));
   c->add_option("--report", q->report, "write a report (.html)");
   c->callback([q, &common] { run_eval(*q, common); });
