@@ -57,6 +57,8 @@ loaded_network load_network(const load_request& r) {
   n.info.network = n.entry->name;
   build_options o;
   o.classes = n.info.classes, o.bands = n.info.bands;
+  if (n.info.inputs.size() > std::size_t(build_options::most_modalities)) throw input_error(r.weights + ": its metadata names too many inputs");
+  for (std::size_t i = 0; i < n.info.inputs.size(); ++i) o.modalities[i] = n.info.inputs[i].second;
   n.model = std::make_unique<basic_model<float>>(n.entry->build, o);
   train::load_weights(file, n.model->weights());
   const std::string norm = !r.normalize.empty() ? r.normalize : !n.info.normalize.empty() ? n.info.normalize : "imagenet";

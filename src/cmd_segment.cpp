@@ -20,7 +20,7 @@ struct segment_request {
   int tile = 512, overlap = -1, batch = 1;
   double alpha = 0.5, max_memory = 0;
   bool blend = false, fresh = false;
-  std::vector<std::string> refine, constraints;
+  std::vector<std::string> refine, constraints, inputs;
 };
 
 std::string file_stamp(const std::string& path) {
@@ -101,7 +101,15 @@ bool run_stages(const segment_request& q, loaded_scene& n, io::raster_source& so
 }
 
 void run_segment(segment_request q, const common_options& common) {
-  const auto source = io::open_raster(q.input);
+  std::unique_ptr<io::raster_source> source;
+  if (q.input.empty() && q.inputs.empty()) throw usage_error("which image? give a file, or --input NAME=FILE for each input");
+  if (!q.inputs.empty()) {
+    if (q.input.empty()) q.input = q.inputs[0].substr(q.inputs[0].find('=') + 1);
+    const io::safetensors_reader weights(q.load.weights);
+    source = open_scene_inputs(q.input, q.inputs, train::weights_info::from(weights).inputs);
+  } else {
+    source = io::open_raster(q.input);
+  }
   q.load.bands = source->info().bands;
   q.load.image = q.input;
   std::error_code none;
@@ -174,7 +182,8 @@ void add_segment(CLI::App& app, common_options& common) {
   auto q = std::make_shared<segment_request>();
   auto* c = app.add_subcommand("segment", "map a scene: class ids, georeferenced as the input");
   c->footer("A run that was stopped goes on where it was when the same command is given again (GeoTIFF and PNG, without --blend).");
-  c->add_option("input", q->input, "image: PNG, JPEG, or anything GDAL reads")->required();
+  c->add_option("image", q->input, "image: PNG, JPEG, or anything GDAL reads");
+  c->add_option("--input", q->inputs, "NAME=FILE of one of several inputs, for weights trained with --input; may be repeated")->expected(1);
   c->add_option("-o,--output", q->output, "map: .tif (georeferenced) or .png")->required();
   c->add_option("--net", q->load.net, "network (default: as the weights say)");
   c->add_option("--weights", q->load.weights, "weights (.safetensors)")->required();
@@ -185,8 +194,8 @@ void add_segment(CLI::App& app, common_options& common) {
   c->add_option("--tile", q->tile, "side of tiles in pixels")->capture_default_str()->check(CLI::Range(16, 65536));
   c->add_option("--overlap", q->overlap, "pixels shared by neighbouring tiles (default: from the receptive field)")->check(CLI::NonNegativeNumber);
   c->add_option("--batch", q->batch, "tiles run together")->capture_default_str()->check(CLI::Range(1, 1024));
-  c->add_option("--refine", q->refine, refine_help);
-  c->add_option("--constraint", q->constraints, constraint_help);
+  c->add_option("--refine", q->refine, refine_help)->expected(1);
+  c->add_option("--constraint", q->constraints, constraint_help)->expected(1);
   c->add_flag("--blend", q->blend, "average overlapping tiles instead of cutting them");
   c->add_flag("--fresh", q->fresh, "do not go on with an interrupted run");
   c->add_option("--max-memory", q->max_memory, "MiB the network may use")->check(CLI::PositiveNumber);

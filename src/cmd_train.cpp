@@ -22,6 +22,8 @@ struct train_request {
   double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = 0, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1,
          checkpoint_every = 60, head_rate = 0;
   std::uint64_t steps = 0, seed = 1, checkpoint_steps = 0, epoch_draws = 0;
+  std::vector<std::string> inputs, priors;
+  double input_dropout = 0;
   bool resume = false, recompute = false, nesterov = false, freeze_norm = false;
   double max_memory = 0;
 };
@@ -120,10 +122,11 @@ void run_train(const train_request& q, const common_options& common) {
   if (!e.segmenter && !refiner) throw usage_error("network '" + q.net + "' is trained as a part of a larger system, not by itself");
   data::open_options open;
   open.classes = q.classes, open.ignore_id = q.ignore;
-  const auto set = data::open_dataset(q.data, open);
+  std::vector<std::pair<std::string, int>> inputs, val_inputs;
+  const auto set = open_with_inputs(q.data, open, q.inputs, {}, inputs);
   open.classes = set->classes().count();
   // A refiner by itself maps nothing: it is measured behind a network, by eval --refine.
-  const auto val = q.val.empty() || refiner ? nullptr : data::open_dataset(q.val, open);
+  const auto val = q.val.empty() || refiner ? nullptr : open_with_inputs(q.val, open, q.inputs, inputs, val_inputs);
   if (val && val->bands() != set->bands())
     throw usage_error(q.val + ": images of " + std::to_string(val->bands()) + " bands, " + q.data + " has " + std::to_string(set->bands()));
   const recipe& d = e.defaults;
@@ -164,6 +167,7 @@ void run_train(const train_request& q, const common_options& common) {
 
   build_options b;
   b.classes = set->classes().count(), b.bands = set->bands(), b.freeze_norm = q.freeze_norm;
+  for (std::size_t i = 0; i < inputs.size(); ++i) b.modalities[i] = inputs[i].second;
   basic_model<float> model(e.build, b);
   model.weights().initialise(q.seed);
   train::progress_options po;
@@ -189,7 +193,7 @@ void run_train(const train_request& q, const common_options& common) {
   info.network = e.name, info.classes = b.classes, info.bands = b.bands, info.class_names = set->classes().names,
   info.ignore_id = set->classes().ignore_id;
   for (const auto& c : set->classes().palette) info.colours.push_back({c[0], c[1], c[2]});
-  info.normalize = o.normalize.text();
+  info.normalize = o.normalize.text(), info.inputs = inputs;
   say(std::string(e.title) + ": " + with_units(double(model.weights().parameter_count())) + " parameters, " + std::to_string(b.classes) +
       " classes, " + std::to_string(set->size()) + " images, crops of " + std::to_string(crop) + ", batch " + std::to_string(o.batch) + ", " +
       (q.optimizer.empty() ? d.optimizer : q.optimizer.c_str()) + " at " + std::to_string(o.schedule.base));
@@ -210,6 +214,23 @@ void run_train(const train_request& q, const common_options& common) {
     say("coarse maps: " + (q.coarse == "perturb" ? std::string("perturbed labels") : q.coarse) +
         (q.val.empty() ? "" : "; --val is not used: measure with rsseg eval --refine"));
   }
+
+  const auto priors = make_priors(q.priors, {b.classes, b.bands, info.class_names, 0});
+  const bool distances = std::any_of(priors.begin(), priors.end(), [](const train::prior& p) { return p.what == train::prior::kind::boundary; });
+  if (!priors.empty() && refiner) throw usage_error("--prior: not for refiners");
+  if (!priors.empty())
+    o.prepare = [&priors](graph::graph& g) {
+      for (const auto& p : priors) train::add_prior(g, p);
+    };
+  if (q.input_dropout > 0 && inputs.size() < 2) throw usage_error("--input-dropout: there is only one input");
+  if (distances || q.input_dropout > 0)
+    o.inputs = [&](const data::batch& batch, std::uint64_t step, tensor<std::int32_t>& labels) {
+      std::vector<tensor<float>> in{batch.images};
+      if (q.input_dropout > 0) train::drop_inputs(in[0], inputs, q.input_dropout, q.seed, step);
+      if (distances) in.push_back(train::distance_input(batch.targets, b.classes, o.loss.ignore));
+      labels = batch.targets;
+      return in;
+    };
 
   train::trainer trainer(e, model, set, val, info, o);
   bar = std::make_unique<train::progress>("train", 0, "steps", po);
@@ -289,7 +310,7 @@ void run_train(const train_request& q, const common_options& common) {
 struct eval_request {
   load_request load;
   std::string data, report;
-  std::vector<std::string> refine, constraints;
+  std::vector<std::string> refine, constraints, inputs;
   int tile = 512, overlap = -1, boundary = 0, ignore = -1;
   bool blend = false;
 };
@@ -298,7 +319,8 @@ void run_eval(const eval_request& q, const common_options& common) {
   loaded_network n = load_network(q.load);
   data::open_options open;
   open.classes = n.info.classes, open.ignore_id = q.ignore;
-  const auto set = data::open_dataset(q.data, open);
+  std::vector<std::pair<std::string, int>> inputs;
+  const auto set = open_with_inputs(q.data, open, q.inputs, n.info.inputs, inputs);
   if (set->bands() != n.info.bands)
     throw usage_error(q.data + ": images of " + std::to_string(set->bands()) + " bands; the weights were trained on " + std::to_string(n.info.bands));
   auto tiling = train::tiling_of(*n.entry, *n.model, q.tile, n.normalize);
@@ -386,6 +408,10 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--augment", q->augment, "aerial (all symmetries, zoom, colours), upright (mirror, zoom, colours), none")->capture_default_str();
   c->add_option("--normalize", q->normalize, "auto, imagenet, unit, or MEAN/STD")->capture_default_str();
   c->add_option("--init", q->init, "weights to start from (.safetensors); what does not fit keeps its start values");
+  c->add_option("--input", q->inputs, "NAME=FOLDER of one of several inputs of every image, the images' own folder first; may be repeated")
+      ->expected(1);
+  c->add_option("--input-dropout", q->input_dropout, "probability that a crop lacks one of several inputs")->check(CLI::Range(0.0, 1.0));
+  c->add_option("--prior", q->priors, prior_help)->expected(1);
   c->add_option("--coarse", q->coarse, "for refiners: the maps they learn to improve: perturb (labels made worse), or the weights of a segmenter")
       ->capture_default_str();
   c->add_flag("--freeze-norm", q->freeze_norm, "batch norm with the running statistics");
@@ -416,8 +442,9 @@ void add_eval(CLI::App& app, common_options& common) {
   c->add_option("--tile", q->tile, "side of tiles in pixels")->capture_default_str()->check(CLI::Range(16, 65536));
   c->add_option("--overlap", q->overlap, "overlap of tiles (default: from the receptive field)");
   c->add_flag("--blend", q->blend, "average overlapping tiles");
-  c->add_option("--refine", q->refine, refine_help);
-  c->add_option("--constraint", q->constraints, constraint_help);
+  c->add_option("--refine", q->refine, refine_help)->expected(1);
+  c->add_option("--constraint", q->constraints, constraint_help)->expected(1);
+  c->add_option("--input", q->inputs, "NAME=FOLDER of one of several inputs, where it is not called as in training; may be repeated")->expected(1);
   c->add_option("--boundary", q->boundary, "also boundary F1 with this tolerance in pixels")->check(CLI::Range(1, 1000));
   c->add_option("--report", q->report, "write a report (.html)");
   c->callback([q, &common] { run_eval(*q, common); });

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "rsseg/data/normalize.hpp"
+#include "rsseg/data/registry.hpp"
 #include "rsseg/io/palette.hpp"
 #include "rsseg/model/model.hpp"
 #include "rsseg/nets/entry.hpp"
@@ -59,6 +60,16 @@ struct loaded_scene {
 /// tile: side of the windows, 0: 512. max_memory: bytes each network may use, 0: no limit. Throws as load_network.
 loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory = 0);
 
+/// A data set with further inputs: --input NAME=FOLDER for each, the first one naming the images themselves. `known`: what weights remember; their
+/// names are the folders where --input does not say otherwise. Sets `inputs` to names and bands (empty: images alone). Throws usage_error,
+/// input_error.
+std::shared_ptr<const data::dataset> open_with_inputs(const std::string& spec, const data::open_options& options,
+                                                      const std::vector<std::string>& given, const std::vector<std::pair<std::string, int>>& known,
+                                                      std::vector<std::pair<std::string, int>>& inputs);
+/// A scene likewise; `first` may be empty when --input names all files.
+std::unique_ptr<io::raster_source> open_scene_inputs(const std::string& first, const std::vector<std::string>& given,
+                                                     const std::vector<std::pair<std::string, int>>& known);
+
 /// "1,3,512,512".
 shape parse_shape(const std::string& text);
 std::string with_units(double n);  ///< 31.04 M
@@ -72,5 +83,6 @@ void add_segment(CLI::App& app, common_options& common);
 void add_parity(CLI::App& app, common_options& common);
 void add_bench(CLI::App& app, common_options& common);
 void add_dataset(CLI::App& app, common_options& common);
+void add_classical(CLI::App& app, common_options& common);
 
 }  // namespace rsseg::program

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // --refine and --constraint: from what is written on the command line to stages.
 #include "stages.hpp"
+#include "rsseg/nets/iss.hpp"
 #include "rsseg/scene/cascade_psp_stage.hpp"
 #include "rsseg/scene/stages_filters.hpp"
 #include "rsseg/scene/stages_prior.hpp"
@@ -30,6 +31,13 @@ std::vector<std::string> split(const std::string& text, char at) {
     else
       parts.back() += c;
   return parts;
+}
+
+double amount(const scene::stage_spec& s, const std::string& key, const std::string& value) {
+  char* rest = nullptr;
+  const double x = std::strtod(value.c_str(), &rest);
+  if (value.empty() || *rest || !(x >= 0)) throw usage_error("\"" + s.text + "\": " + key + "=" + value + " is no number of 0 or more");
+  return x;
 }
 
 /// Network and weights of a trained stage; one of `allowed`.
@@ -110,53 +118,57 @@ std::unique_ptr<scene::stage> constraining(const std::string& text, const stage_
   }
   if (s.name == "neighbours") {
     s.only({"pairs", "penalty", "tile"});
-    std::vector<std::pair<int, int>> pairs;
-    for (const auto& pair : split(s.word("pairs"), '+')) {
-      const auto two = split(pair, '/');
-      if (two.size() != 2) throw usage_error("--constraint \"" + text + "\": expected neighbours:pairs=A/B+C/D");
-      pairs.emplace_back(class_of(s, two[0], c), class_of(s, two[1], c));
-    }
-    return std::make_unique<scene::neighbours_stage>(std::move(pairs), s.number("penalty", 2, 0, 1e6), tile, s.text);
+    return std::make_unique<scene::neighbours_stage>(class_pairs(s, c), s.number("penalty", 2, 0, 1e6), tile, s.text);
   }
-  if (s.name == "size" || s.name == "area") {
-    // Keys are classes here; "all" sets every class.
+  if (s.name == "size") {
     std::vector<std::int64_t> pixels(std::size_t(c.classes), 0);
-    std::vector<double> least(std::size_t(c.classes), 0.0), most(std::size_t(c.classes), 1.0);
-    for (const auto& [key, value] : s.values) {
-      if (key == "tile" && s.name == "size") continue;
-      const auto bounds = split(value, '-');
-      const auto number = [&](const std::string& v) {
-        char* rest = nullptr;
-        const double x = std::strtod(v.c_str(), &rest);
-        if (v.empty() || *rest || !(x >= 0)) throw usage_error("--constraint \"" + text + "\": " + key + "=" + value + " is no number");
-        return x;
-      };
-      for (int k = 0; k < c.classes; ++k) {
-        if (key != "all" && k != class_of(s, key, c)) continue;
-        if (s.name == "size") {
-          pixels[std::size_t(k)] = std::int64_t(number(value));
-        } else {
-          if (bounds.size() != 2) throw usage_error("--constraint \"" + text + "\": expected area:CLASS=LEAST-MOST, shares in 0..1");
-          least[std::size_t(k)] = number(bounds[0]), most[std::size_t(k)] = number(bounds[1]);
-        }
-      }
-    }
-    if (s.values.empty())
-      throw usage_error("--constraint \"" + text + "\": expected " + (s.name == "size" ? "size:CLASS=PIXELS" : "area:CLASS=LEAST-MOST"));
-    if (s.name == "size") return std::make_unique<scene::size_stage>(std::move(pixels), tile, s.text);
-    double sum_least = 0, sum_most = 0;
-    for (int k = 0; k < c.classes; ++k) {
-      if (least[std::size_t(k)] > most[std::size_t(k)] || most[std::size_t(k)] > 1)
-        throw usage_error("--constraint \"" + text + "\": shares need 0 <= least <= most <= 1");
-      sum_least += least[std::size_t(k)], sum_most += most[std::size_t(k)];
-    }
-    if (sum_least > 1 || sum_most < 1) throw usage_error("--constraint \"" + text + "\": the shares cannot add up to 1");
+    for (const auto& [key, value] : s.values)
+      for (int k = 0; k < c.classes && key != "tile"; ++k)
+        if (key == "all" || k == class_of(s, key, c)) pixels[std::size_t(k)] = std::int64_t(amount(s, key, value));
+    if (s.values.empty()) throw usage_error("\"" + text + "\": expected size:CLASS=PIXELS,...");
+    return std::make_unique<scene::size_stage>(std::move(pixels), tile, s.text);
+  }
+  if (s.name == "area") {
+    std::vector<double> least, most;
+    class_bounds(s, c, least, most);
     return std::make_unique<scene::area_stage>(std::move(least), std::move(most), s.text);
   }
   throw usage_error("--constraint " + s.name + ": unknown; use forbid, neighbours, size, area");
 }
 
 }  // namespace
+
+std::vector<std::pair<int, int>> class_pairs(const scene::stage_spec& s, const stage_context& c) {
+  std::vector<std::pair<int, int>> pairs;
+  for (const auto& pair : split(s.word("pairs"), '+')) {
+    const auto two = split(pair, '/');
+    if (two.size() != 2) throw usage_error("\"" + s.text + "\": expected pairs=A/B+C/D");
+    pairs.emplace_back(class_of(s, two[0], c), class_of(s, two[1], c));
+  }
+  return pairs;
+}
+
+void class_bounds(const scene::stage_spec& s, const stage_context& c, std::vector<double>& least, std::vector<double>& most) {
+  least.assign(std::size_t(c.classes), 0.0), most.assign(std::size_t(c.classes), 1.0);
+  bool any = false;
+  for (const auto& [key, value] : s.values) {
+    if (key == "weight") continue;
+    any = true;
+    const auto bounds = split(value, '-');
+    if (bounds.size() != 2) throw usage_error("\"" + s.text + "\": expected CLASS=LEAST-MOST, shares in 0..1");
+    for (int k = 0; k < c.classes; ++k)
+      if (key == "all" || k == class_of(s, key, c))
+        least[std::size_t(k)] = amount(s, key, bounds[0]), most[std::size_t(k)] = amount(s, key, bounds[1]);
+  }
+  double sum_least = 0, sum_most = 0;
+  for (int k = 0; k < c.classes; ++k) {
+    if (least[std::size_t(k)] > most[std::size_t(k)] || most[std::size_t(k)] > 1)
+      throw usage_error("\"" + s.text + "\": shares need 0 <= least <= most <= 1");
+    sum_least += least[std::size_t(k)], sum_most += most[std::size_t(k)];
+  }
+  if (!any || sum_least > 1 || sum_most < 1)
+    throw usage_error("\"" + s.text + "\": " + (any ? "the shares cannot add up to 1" : "expected CLASS=LEAST-MOST,..."));
+}
 
 scene::stage_list make_stages(const std::vector<std::string>& refine, const std::vector<std::string>& constraints, const stage_context& c) {
   scene::stage_list all;

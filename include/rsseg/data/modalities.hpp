@@ -40,7 +40,9 @@ inline void resample_bands(const float* in, int h, int w, int bands, int to_h, i
       const double v = sy - y0, u = sx - x0;
       float* to = out + (std::size_t(y) * std::size_t(to_w) + std::size_t(x)) * std::size_t(out_stride);
       for (int b = 0; b < bands; ++b) {
-        const auto at = [&](int r, int c) { return double(in[(std::size_t(r) * std::size_t(w) + std::size_t(c)) * std::size_t(bands) + std::size_t(b)]); };
+        const auto at = [&](int r, int c) {
+          return double(in[(std::size_t(r) * std::size_t(w) + std::size_t(c)) * std::size_t(bands) + std::size_t(b)]);
+        };
         const double mixed = (1 - v) * ((1 - u) * at(y0, x0) + u * at(y0, x1)) + v * ((1 - u) * at(y1, x0) + u * at(y1, x1));
         to[b] = float(std::isfinite(mixed) ? mixed : at(v < 0.5 ? y0 : y1, u < 0.5 ? x0 : x1));
       }
@@ -62,19 +64,22 @@ class stacked_dataset final : public dataset {
  public:
   /// inputs: the first is the set's own image (its folder is not looked at), the others have one file per image. Reads one file of each for the
   /// band counts. Throws input_error naming the file that is missing.
-  stacked_dataset(std::shared_ptr<const dataset> first, std::vector<modality> inputs, fs::path root) : first_(std::move(first)), inputs_(std::move(inputs)) {
+  stacked_dataset(std::shared_ptr<const dataset> first, std::vector<modality> inputs, fs::path root)
+      : first_(std::move(first)), inputs_(std::move(inputs)) {
     if (inputs_.empty() || inputs_.size() > 8) throw usage_error("--input: expected 1 to 8 inputs");
     inputs_[0].bands = first_->bands();
     bands_ = inputs_[0].bands;
     for (std::size_t m = 1; m < inputs_.size(); ++m) {
       const fs::path where = fs::path(inputs_[m].where).is_absolute() ? fs::path(inputs_[m].where) : root / inputs_[m].where;
       std::error_code none;
-      if (!fs::is_directory(where, none)) throw input_error(where.string() + ": no such folder; expected the files of input '" + inputs_[m].name + "'");
+      if (!fs::is_directory(where, none))
+        throw input_error(where.string() + ": no such folder; expected the files of input '" + inputs_[m].name + "'");
       files_.emplace_back();
       for (std::size_t i = 0; i < first_->size(); ++i) {
         const auto file = detail::find_image(where, first_->name(i));
         if (!file)
-          throw input_error(where.string() + ": no file called " + first_->name(i) + " for input '" + inputs_[m].name + "'; every image needs one of its name");
+          throw input_error(where.string() + ": no file called " + first_->name(i) + " for input '" + inputs_[m].name +
+                            "'; every image needs one of its name");
         files_.back().push_back(*file);
       }
       inputs_[m].bands = image_bands(files_.back().front());
@@ -98,8 +103,8 @@ class stacked_dataset final : public dataset {
     for (std::size_t m = 0; m < inputs_.size(); ++m) {
       const pixels p = m == 0 ? base->image : read_pixels(files_[m - 1][i]);
       if (p.bands != inputs_[m].bands)
-        throw input_error(files_[m - 1][i].string() + ": " + std::to_string(p.bands) + " bands, other files of input '" + inputs_[m].name + "' have " +
-                          std::to_string(inputs_[m].bands));
+        throw input_error(files_[m - 1][i].string() + ": " + std::to_string(p.bands) + " bands, other files of input '" + inputs_[m].name +
+                          "' have " + std::to_string(inputs_[m].bands));
       resample_bands(detail::unit_values(p).data(), p.height, p.width, p.bands, s->image.height, s->image.width, all.data() + at, bands_);
       at += p.bands;
     }
@@ -129,8 +134,8 @@ class stacked_source final : public io::raster_source {
       if (!first.geotransform || !p->info().geotransform) continue;
       const auto &a = *first.geotransform, &b = *p->info().geotransform;
       const double wide = std::abs(a[1]) * first.width, high = std::abs(a[5]) * first.height;
-      if (std::abs(a[0] - b[0]) > 0.1 * wide || std::abs(a[3] - b[3]) > 0.1 * high || std::abs(std::abs(b[1]) * p->info().width - wide) > 0.2 * wide ||
-          std::abs(std::abs(b[5]) * p->info().height - high) > 0.2 * high)
+      if (std::abs(a[0] - b[0]) > 0.1 * wide || std::abs(a[3] - b[3]) > 0.1 * high ||
+          std::abs(std::abs(b[1]) * p->info().width - wide) > 0.2 * wide || std::abs(std::abs(b[5]) * p->info().height - high) > 0.2 * high)
         throw usage_error(p->name() + ": covers other ground than " + name_ + "; cut the rasters to one extent first (gdalwarp -te)");
     }
   }
@@ -150,7 +155,8 @@ class stacked_source final : public io::raster_source {
       p->read_window(x0, y0, pw, ph, part_.data());
       for (int r = 0; r < h; ++r)
         for (int c = 0; c < w; ++c) {
-          const double sy = std::clamp((y + r + 0.5) * fy - 0.5, 0.0, i.height - 1.0) - y0, sx = std::clamp((x + c + 0.5) * fx - 0.5, 0.0, i.width - 1.0) - x0;
+          const double sy = std::clamp((y + r + 0.5) * fy - 0.5, 0.0, i.height - 1.0) - y0,
+                       sx = std::clamp((x + c + 0.5) * fx - 0.5, 0.0, i.width - 1.0) - x0;
           const int ya = int(sy), xa = int(sx), yb = std::min(ya + 1, ph - 1), xb = std::min(xa + 1, pw - 1);
           const double v = sy - ya, u = sx - xa;
           float* to = out + (std::size_t(r) * std::size_t(w) + std::size_t(c)) * std::size_t(info_.bands) + std::size_t(at);

@@ -19,9 +19,9 @@ namespace rsseg::train {
 struct prior {
   enum class kind { tv, neighbours, area, boundary } what = kind::tv;
   double weight = 0.05;
-  double sigma = 0.3;                 ///< tv: of the normalised image; contrast at which the weight has fallen to 1 / e
-  std::vector<double> forbid;         ///< neighbours: K x K
-  std::vector<double> least, most;    ///< area: K shares
+  double sigma = 0.3;               ///< tv: of the normalised image; contrast at which the weight has fallen to 1 / e
+  std::vector<double> forbid;       ///< neighbours: K x K
+  std::vector<double> least, most;  ///< area: K shares
 };
 
 namespace detail {

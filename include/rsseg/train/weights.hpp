@@ -18,7 +18,7 @@ struct weights_info {
   std::vector<std::string> class_names;
   std::vector<std::array<int, 3>> colours;  ///< RGB
   int ignore_id = 255;
-  std::string normalize;  ///< as data::normalization::text()
+  std::string normalize;                            ///< as data::normalization::text()
   std::vector<std::pair<std::string, int>> inputs;  ///< names and bands of the inputs stacked into the image; empty: one image
 
   std::map<std::string, std::string> to_metadata() const {
