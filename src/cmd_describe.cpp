@@ -7,6 +7,7 @@
 #include "rsseg/graph/figure.hpp"
 #include "rsseg/graph/training.hpp"
 #include "rsseg/io/safetensors.hpp"
+#include "rsseg/train/refiner_inputs.hpp"
 
 namespace rsseg::program {
 
@@ -86,6 +87,7 @@ void add_list(CLI::App& app, common_options& common) {
                      {"size_multiple", e->size_multiple},
                      {"size_offset", e->size_offset},
                      {"segmenter", e->segmenter},
+                     {"refiner", train::is_refiner(e->name)},
                      {"recipe",
                       {{"optimizer", e->defaults.optimizer},
                        {"learning_rate", e->defaults.learning_rate},
