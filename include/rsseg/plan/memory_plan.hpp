@@ -89,6 +89,7 @@ struct plan_rules {
   /// Operand k (-1: the result) may be columns of a wider tensor. Null: none may, and concatenations share nothing.
   bool (*pitched)(const graph::graph&, int id, int k) = nullptr;
   std::size_t real_bytes = 4;
+  const unsigned char* element_bytes = nullptr;  ///< per node, instead of real_bytes (and 4 for indices): values of several types
   std::size_t alignment = 64;
 };
 
@@ -158,10 +159,11 @@ inline memory_plan plan_memory(const graph::graph& g, const std::vector<shape>& 
   for (int r : g.roots) last[std::size_t(r)] = n;
   if (g.loss >= 0) last[std::size_t(g.loss)] = n;
 
-  auto bytes_of = [&](int id) {
-    const std::size_t each = g.nodes[id].type == graph::data_type::index ? 4 : rules.real_bytes;
-    return std::size_t(p.extents[std::size_t(id)].size()) * each;
+  auto element_bytes = [&](int id) -> std::size_t {
+    if (rules.element_bytes) return rules.element_bytes[id];
+    return g.nodes[id].type == graph::data_type::index ? 4 : rules.real_bytes;
   };
+  auto bytes_of = [&](int id) { return std::size_t(p.extents[std::size_t(id)].size()) * element_bytes(id); };
   std::vector<int> owner(static_cast<std::size_t>(n));
   std::vector<int> owner_last(std::size_t(n), -1);
   for (int i = 0; i < n; ++i) {
@@ -179,7 +181,7 @@ inline memory_plan plan_memory(const graph::graph& g, const std::vector<shape>& 
     for (int k = 0; k < g.nodes[i].input_count; ++k) {
       const int in = g.input_of(i, k), own = owner[std::size_t(in)];
       const bool view = k == 0 && is_view(g, i, p.extents.data());
-      if (bytes_of(in) != e.bytes || p.entries[std::size_t(own)].where == storage::none) continue;
+      if (bytes_of(in) != e.bytes || element_bytes(in) != element_bytes(i) || p.entries[std::size_t(own)].where == storage::none) continue;
       if (view) {
         owner[std::size_t(i)] = own;
         break;
