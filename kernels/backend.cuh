@@ -69,7 +69,8 @@ inline bool synchronous() {
 inline void check_late(cudaError_t status, const char* doing) {
   if (status != cudaSuccess)
     check(status, (std::string(doing) + " (an earlier kernel failed; the last one launched was " + last_kernel() +
-                   (synchronous() ? ")" : "; run again with RSSEG_CUDA_SYNC=1 to learn which)")).c_str());
+                   (synchronous() ? ")" : "; run again with RSSEG_CUDA_SYNC=1 to learn which)"))
+                      .c_str());
 }
 
 template <class... Parameters, class... Arguments>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A stable radix sort of (key, value) pairs, and prefix sums: what losses over sorted errors (Lovasz), hard example mining and the choice of the least
-// certain pixels need. Least significant digit first, four bits at a time (Satish, Harris, Garland, IPDPS 2009): each block counts the digits of its
-// tile, one scan over (digit, block) gives every block its places, and the block writes in order. Deterministic: no atomics. A stable sort by one
-// key orders equal keys by their old place.
+// A stable radix sort of (key, value) pairs, and prefix sums: what losses over sorted errors (Lovasz), hard example mining and the choice of the
+// least certain pixels need. Least significant digit first, four bits at a time (Satish, Harris, Garland, IPDPS 2009): each block counts the digits
+// of its tile, one scan over (digit, block) gives every block its places, and the block writes in order. Deterministic: no atomics. A stable sort by
+// one key orders equal keys by their old place.
 #pragma once
 #include "common.cuh"
 
@@ -103,8 +103,8 @@ RSSEG_KERNEL void sort_count_kernel(const std::uint32_t* keys, std::int64_t size
   count_digits(keys, std::int64_t(blockIdx.x) * sort_tile + std::int64_t(threadIdx.x) * sort_items, size, shift, s, totals);
   if (threadIdx.x < 16) table[threadIdx.x * gridDim.x + blockIdx.x] = totals[threadIdx.x];
 }
-RSSEG_KERNEL void sort_write_kernel(const std::uint32_t* keys, const int* values, std::uint32_t* out_keys, int* out_values, std::int64_t size, int shift,
-                                    const int* table) {
+RSSEG_KERNEL void sort_write_kernel(const std::uint32_t* keys, const int* values, std::uint32_t* out_keys, int* out_values, std::int64_t size,
+                                    int shift, const int* table) {
   RSSEG_DYN_SHARED(int, s);
   const std::int64_t first = std::int64_t(blockIdx.x) * sort_tile + std::int64_t(threadIdx.x) * sort_items;
   count_digits(keys, first, size, shift, s, s + 16 * sort_threads);
@@ -126,7 +126,8 @@ inline void sort_pairs(stream_t stream, std::uint32_t* keys, int* values, std::i
   const unsigned blocks = unsigned(ceil_div(size, std::int64_t(sort_tile)));
   const std::size_t shared = (16 * sort_threads + 16) * sizeof(int);
   for (int shift = 0; shift < 32; shift += 4) {  // eight passes: the result is where it started
-    kernel_launch({"sort counts", blocks, sort_threads, shared, stream}, sort_count_kernel, static_cast<const std::uint32_t*>(keys), size, shift, table);
+    kernel_launch({"sort counts", blocks, sort_threads, shared, stream}, sort_count_kernel, static_cast<const std::uint32_t*>(keys), size, shift,
+                  table);
     kernel_launch({"sort places", 1, sort_threads, sort_threads * 4, stream}, scan_sums_kernel, table, std::int64_t(16) * blocks, nullptr);
     kernel_launch({"sort", blocks, sort_threads, shared, stream}, sort_write_kernel, static_cast<const std::uint32_t*>(keys),
                   static_cast<const int*>(values), other_keys, other_values, size, shift, static_cast<const int*>(table));

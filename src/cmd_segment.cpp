@@ -68,7 +68,8 @@ loaded_scene load_scene(const load_request& request, int tile, std::size_t max_m
   s.name = n.entry->name, s.title = n.entry->title, s.info = n.info, s.palette = n.palette, s.normalize = n.normalize;
   s.tiling = train::tiling_of(*n.entry, *n.model, tile > 0 ? tile : 512, n.normalize);
   const std::shared_ptr<basic_model<float>> model = std::move(n.model);
-  s.predictor = std::make_unique<scene::network_predictor>([model](const tensor<float>& x) { return model->infer(x); }, n.normalize);
+  s.predictor = std::make_unique<scene::network_predictor>(
+      [model, run = predictor_on(*model, request.where, max_memory)](const tensor<float>& x) { return run(x); }, n.normalize);
   return s;
 }
 
@@ -198,6 +199,7 @@ void add_segment(CLI::App& app, common_options& common) {
   c->add_option("--constraint", q->constraints, constraint_help)->expected(1);
   c->add_flag("--blend", q->blend, "average overlapping tiles instead of cutting them");
   c->add_flag("--fresh", q->fresh, "do not go on with an interrupted run");
+  add_device_options(c, q->load.where);
   c->add_option("--max-memory", q->max_memory, "MiB the network may use")->check(CLI::PositiveNumber);
   c->callback([q, &common] { run_segment(*q, common); });
 }

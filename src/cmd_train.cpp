@@ -26,6 +26,7 @@ struct train_request {
   double input_dropout = 0;
   bool resume = false, recompute = false, nesterov = false, freeze_norm = false;
   double max_memory = 0;
+  device_request where;
 };
 
 graph::loss_term term_named(const std::string& name) {
@@ -232,6 +233,11 @@ void run_train(const train_request& q, const common_options& common) {
       return in;
     };
 
+  if (const auto where = device_options(q.where)) {
+    o.cuda = std::make_shared<train::cuda_learner>(model, *where);
+    if (q.max_memory > 0) o.cuda->set_memory_limit(o.memory_limit);
+    say("on " + o.cuda->device().describe());
+  }
   train::trainer trainer(e, model, set, val, info, o);
   bar = std::make_unique<train::progress>("train", 0, "steps", po);
   double miou = -1;
@@ -285,7 +291,7 @@ void run_train(const train_request& q, const common_options& common) {
     const auto tiling = train::tiling_of(e, *best.model, o.tile, best.normalize);
     const std::size_t step = std::max<std::size_t>(1, val->size() / 3);
     auto matrix =
-        train::evaluate(train::predictor_of(*best.model), *val, tiling, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
+        train::evaluate(predictor_on(*best.model, q.where), *val, tiling, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
           if ((i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
           return !interrupted();
         });
@@ -334,7 +340,7 @@ void run_eval(const eval_request& q, const common_options& common) {
   r.colors = n.palette;
   const std::size_t step = std::max<std::size_t>(1, set->size() / 3);
   const scene::stage_list stages = make_stages(q.refine, q.constraints, {n.info.classes, n.info.bands, n.info.class_names, 0});
-  scene::network_predictor network(train::predictor_of(*n.model), n.normalize);
+  scene::network_predictor network(predictor_on(*n.model, q.load.where), n.normalize);
   const auto map = [&](const data::pixels& image) {
     if (stages.empty()) return train::segment_pixels(network, image, tiling);
     const auto source = train::source_of(image);
@@ -405,6 +411,7 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--loss", q->loss, "ce, dice, focal, jaccard, tversky, lovasz, ohem, or a sum: ce+dice, ce+0.5*lovasz")->capture_default_str();
   c->add_option("--class-weights", q->weighting, "none, median, inverse, enet, effective: from the class frequencies")->capture_default_str();
   c->add_option("--balance", q->balance, "share of crops that are chosen to hold a rare class, 0..1")->check(CLI::Range(0.0, 1.0));
+  add_device_options(c, q->where);
   c->add_option("--augment", q->augment, "aerial (all symmetries, zoom, colours), upright (mirror, zoom, colours), none")->capture_default_str();
   c->add_option("--normalize", q->normalize, "auto, imagenet, unit, or MEAN/STD")->capture_default_str();
   c->add_option("--init", q->init, "weights to start from (.safetensors); what does not fit keeps its start values");
@@ -439,6 +446,7 @@ void add_eval(CLI::App& app, common_options& common) {
   c->add_option("--classes", q->load.classes, "number of classes, if the weights do not say")->check(CLI::Range(1, 255));
   c->add_option("--ignore", q->ignore, "class id that does not count (default 255 or classes.json)")->check(CLI::Range(0, 255));
   c->add_option("--normalize", q->load.normalize, "imagenet, unit, MEAN/STD, if the weights do not say");
+  add_device_options(c, q->load.where);
   c->add_option("--tile", q->tile, "side of tiles in pixels")->capture_default_str()->check(CLI::Range(16, 65536));
   c->add_option("--overlap", q->overlap, "overlap of tiles (default: from the receptive field)");
   c->add_flag("--blend", q->blend, "average overlapping tiles");

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "device.hpp"
 #include "rsseg/data/normalize.hpp"
 #include "rsseg/data/registry.hpp"
 #include "rsseg/io/palette.hpp"
@@ -42,6 +43,7 @@ struct load_request {
   std::string image = "this image";  ///< whose bands these are, for messages
   int classes = 0, bands = 0;
   bool segmenter = true;
+  device_request where;
 };
 /// Throws usage_error for what contradicts the weights file, input_error for a file that does not fit.
 loaded_network load_network(const load_request& request);

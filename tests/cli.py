@@ -152,6 +152,23 @@ class Refuses(Case):
         self.refused(2, "--epochs", "train", "--net", "unet-16", "--data", self.dir / "set", "--out", self.dir / "x")
         self.refused(2, "optimizer", "train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--optimizer", "magic", "--out", self.dir / "x")
 
+    def test_devices(self):
+        out = self.dir / "device.png"
+        scene = ["segment", self.dir / "scene.png", "-o", out, "--weights", self.weights, "--tile", 64]
+        self.refused(2, ["--device \"gpu\"", "cuda:N"], *scene, "--device", "gpu")
+        self.refused(2, "precision \"fp8\"", *scene, "--device", "cuda", "--precision", "fp8")
+        self.refused(2, "--device cuda", *scene, "--precision", "bf16")
+        # without CUDA in the build, or without a driver: one line that says what to do, and nothing written
+        for words in (scene, ["eval", "--weights", self.weights, "--data", self.dir / "set"], ["bench", "unet-16", "--input", "1,3,64,64", "--runs", 1],
+                      ["train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--crop", 64, "--batch", 1, "--out", self.dir / "device"]):
+            r = subprocess.run(self.command(*words, "--device", "cuda", "--quiet"), capture_output=True, text=True)
+            if r.returncode == 0:
+                continue  # there is a device
+            self.assertIn(r.returncode, (1, 2), r.stderr)
+            self.assertIn("rsseg: error: cuda: ", r.stderr)
+            self.assertIn("on the CPU", r.stderr)
+            self.assertFalse(out.exists())
+
     def test_images(self):
         out = self.dir / "never.png"
         def segment(code, words, data, name="bad.png"):

@@ -4,10 +4,10 @@
 #pragma once
 #include <cstring>
 
-#include "kernels/cross_entropy.cuh"
-#include "kernels/executor/call.cuh"
-#include "kernels/executor/update.cuh"
+#include "../cross_entropy.cuh"
+#include "cudnn.cuh"
 #include "rsseg/cuda/backend.hpp"
+#include "update.cuh"
 
 namespace rsseg::cuda {
 inline namespace RSSEG_BACKEND_NS {
@@ -24,6 +24,9 @@ class device_backend : public backend {
     stream_ = std::make_unique<owned_stream>(), copy_stream_ = std::make_unique<owned_stream>();
     context_.stream = *stream_;
     context_.math = options.compute == precision::tf32 ? conv_math::tf32 : conv_math::fp32;
+    if (options.engine == engine_choice::cudnn)
+      cudnn_ = open_cudnn(context_, options.compute == precision::bf16 || options.compute == precision::fp16 ? 2 : 4,
+                          options.compute == precision::bf16, options.compute == precision::tf32);
     const std::size_t n = store.values().size();
     require_memory(context_.facts, 2 * n * sizeof(float), "weights and gradients");
     values_.resize(n * sizeof(float) + 64, "weights");
@@ -122,21 +125,29 @@ class device_backend : public backend {
     if (!ready_) throw usage_error("cuda: update before set_update: choose an optimiser first");
     const std::int64_t n = std::int64_t(store_->values().size());
     const float* g = summed_ ? sum_.data<float>() : gradients_.data<float>();
-    const update_tables tables{tables_.data<int>(), reinterpret_cast<float*>(tables_.data() + padded(std::size_t((n + 15) / 16) * sizeof(int))),
-                               reinterpret_cast<float*>(tables_.data() + padded(std::size_t((n + 15) / 16) * sizeof(int))) + store_->entries().size()};
+    const update_tables tables{
+        tables_.data<int>(), reinterpret_cast<float*>(tables_.data() + padded(std::size_t((n + 15) / 16) * sizeof(int))),
+        reinterpret_cast<float*>(tables_.data() + padded(std::size_t((n + 15) / 16) * sizeof(int))) + store_->entries().size()};
     const bool adaptive = options_.compute == precision::fp16;
     if (adaptive || update_.clip_norm > 0)
       channel_sums<2>(stream(), "gradient norm", squares_and_overflows{g, tables.tensor},
                       finish_numbers{run(), now(), gradient_scale, update_.clip_norm, adaptive}, n, 1, partials_.data<float>());
     else
       each(stream(), "numbers of the step", 1, plain_numbers{now(), float(gradient_scale)});
-    const update_values u{update_.kind,           values(),
-                          first_.data<float>(),   second_.data<float>(),
-                          average_.data<float>(), g,
-                          tables,                 now(),
-                          float(learning_rate),   float(update_.momentum),
-                          float(update_.beta2),   float(update_.epsilon),
-                          float(update_.weight_decay), float(update_.ema),
+    const update_values u{update_.kind,
+                          values(),
+                          first_.data<float>(),
+                          second_.data<float>(),
+                          average_.data<float>(),
+                          g,
+                          tables,
+                          now(),
+                          float(learning_rate),
+                          float(update_.momentum),
+                          float(update_.beta2),
+                          float(update_.epsilon),
+                          float(update_.weight_decay),
+                          float(update_.ema),
                           update_.nesterov};
     each(stream(), "update weights", n, u);
     summed_ = false;
@@ -185,6 +196,7 @@ class device_backend : public backend {
   update_options update_;
   executor_context context_;
   std::unique_ptr<owned_stream> stream_, copy_stream_;
+  std::shared_ptr<void> cudnn_;
   device_memory values_, gradients_, numbers_, sum_, tables_, first_, second_, average_, partials_;
   std::uint64_t pushed_ = 0, version_ = 0;
   bool newer_ = false, summed_ = false, ready_ = false;

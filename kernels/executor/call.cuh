@@ -3,9 +3,9 @@
 // and reads nothing of the device, so that a whole pass can be captured as a CUDA graph.
 //   T: how maps lie in memory (float, bf16, f16). Statistics, gradients of parameters, losses and parameters are float in any case.
 #pragma once
-#include "kernels/conv.cuh"
-#include "kernels/executor/runtime.cuh"
+#include "../conv.cuh"
 #include "rsseg/graph/infer.hpp"
+#include "runtime.cuh"
 
 namespace rsseg::cuda {
 
@@ -26,11 +26,11 @@ template <class T>
 struct call {
   const graph::graph* g;
   int id;
-  const shape* extents;   // of every node
-  void* const* inputs;    // of this node, in the type the entry asks for
+  const shape* extents;  // of every node
+  void* const* inputs;   // of this node, in the type the entry asks for
   void* output;
   unsigned char* workspace;
-  const void* table;      // what fill_table wrote, in device memory
+  const void* table;           // what fill_table wrote, in device memory
   const run_numbers* numbers;  // in device memory
   const executor_context* context;
 

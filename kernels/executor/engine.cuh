@@ -1,30 +1,90 @@
 // SPDX-License-Identifier: MIT
-// Runs a graph on a device: the counterpart of cpu/engine.hpp, from the same graph and the same planner. One arena, one stream, a loop over the nodes;
-// the first run of a size is launched node by node, the second is captured as a CUDA graph, the others replay it. What differs between runs (inputs,
-// labels, seed and step, the loss scale) lies in device memory at fixed places.
-// In half precision every value is a map (stored as T) or float: `narrow`. An entry says what it reads; what lies otherwise is converted on the way.
+// Runs a graph on a device: the counterpart of cpu/engine.hpp, from the same graph and the same planner. One arena, one stream, a loop over the
+// nodes; the first run of a size is launched node by node, the second is captured as a CUDA graph, the others replay it. What differs between runs
+// (inputs, labels, seed and step, the loss scale) lies in device memory at fixed places. In half precision every value is a map (stored as T) or
+// float: `narrow`. An entry says what it reads; what lies otherwise is converted on the way.
 #pragma once
 #include <array>
 
-#include "kernels/executor/backend.cuh"
-#include "kernels/executor/table.cuh"
+#include "backend.cuh"
 #include "rsseg/cpu/inplace.hpp"
+#include "table.cuh"
 
 namespace rsseg::cuda {
 inline namespace RSSEG_BACKEND_NS {
 
-inline constexpr const char* operator_names[] = {
-    "input",         "parameter",      "buffer",          "target",        "noise",           "constant",
-    "conv",          "conv_transpose", "conv_backward_data", "conv_backward_weights", "channel_sum", "fold_weights", "fold_bias",
-    "bn_stats",      "bn_pair",        "bn_apply",        "bn_update",     "bn_reduce",       "bn_grad",       "bn_row",
-    "group_stats",   "group_apply",    "group_reduce",    "group_grad",    "l2_normalize",    "l2_normalize_grad",
-    "max_pool",      "argmax_pool",    "pick",            "place",         "avg_pool",        "avg_pool_grad", "adaptive_avg_pool",
-    "adaptive_avg_pool_grad", "resize", "resize_grad",    "unary",         "unary_grad",      "prelu",         "prelu_grad",
-    "prelu_slope_grad", "add",         "mul",             "maximum",       "maximum_grad",    "affine",        "dropout",
-    "reduce",        "reduce_like",    "broadcast_like",  "stop_gradient", "concat",          "slice",         "slice_grad",
-    "pad_crop",      "pad_crop_grad",  "rotate",          "reshape",       "batch_concat",    "batch_slice",   "batch_slice_grad",
-    "matmul",        "transpose",      "softmax",         "softmax_grad",  "log_softmax",     "log_softmax_grad",
-    "diagonal",      "add_diagonal",   "loss",            "loss_grad",     "custom"};
+inline constexpr const char* operator_names[] = {"input",
+                                                 "parameter",
+                                                 "buffer",
+                                                 "target",
+                                                 "noise",
+                                                 "constant",
+                                                 "conv",
+                                                 "conv_transpose",
+                                                 "conv_backward_data",
+                                                 "conv_backward_weights",
+                                                 "channel_sum",
+                                                 "fold_weights",
+                                                 "fold_bias",
+                                                 "bn_stats",
+                                                 "bn_pair",
+                                                 "bn_apply",
+                                                 "bn_update",
+                                                 "bn_reduce",
+                                                 "bn_grad",
+                                                 "bn_row",
+                                                 "group_stats",
+                                                 "group_apply",
+                                                 "group_reduce",
+                                                 "group_grad",
+                                                 "l2_normalize",
+                                                 "l2_normalize_grad",
+                                                 "max_pool",
+                                                 "argmax_pool",
+                                                 "pick",
+                                                 "place",
+                                                 "avg_pool",
+                                                 "avg_pool_grad",
+                                                 "adaptive_avg_pool",
+                                                 "adaptive_avg_pool_grad",
+                                                 "resize",
+                                                 "resize_grad",
+                                                 "unary",
+                                                 "unary_grad",
+                                                 "prelu",
+                                                 "prelu_grad",
+                                                 "prelu_slope_grad",
+                                                 "add",
+                                                 "mul",
+                                                 "maximum",
+                                                 "maximum_grad",
+                                                 "affine",
+                                                 "dropout",
+                                                 "reduce",
+                                                 "reduce_like",
+                                                 "broadcast_like",
+                                                 "stop_gradient",
+                                                 "concat",
+                                                 "slice",
+                                                 "slice_grad",
+                                                 "pad_crop",
+                                                 "pad_crop_grad",
+                                                 "rotate",
+                                                 "reshape",
+                                                 "batch_concat",
+                                                 "batch_slice",
+                                                 "batch_slice_grad",
+                                                 "matmul",
+                                                 "transpose",
+                                                 "softmax",
+                                                 "softmax_grad",
+                                                 "log_softmax",
+                                                 "log_softmax_grad",
+                                                 "diagonal",
+                                                 "add_diagonal",
+                                                 "loss",
+                                                 "loss_grad",
+                                                 "custom"};
 static_assert(std::size(operator_names) == std::size_t(graph::op::custom) + 1, "a new operator needs a name here and a row in table.cuh");
 
 /// "operator 'conv' at layer 'down1.0'": for messages. Nodes without a name are named by what feeds them.
@@ -66,6 +126,13 @@ constexpr bool extent_only(const graph::node& n, int k) {
   }
 }
 
+/// Seed and step of a run, from launch arguments to device memory.
+struct set_run_numbers {
+  run_numbers* to;
+  std::uint64_t seed, step;
+  __device__ void operator()(std::int64_t) const { to->seed = seed, to->step = step; }
+};
+
 template <class T>
 class device_executor final : public executor {
   static constexpr bool half = !std::is_same_v<T, float>;
@@ -92,6 +159,7 @@ class device_executor final : public executor {
         for (int k = 0; k < g_.nodes[i].input_count; ++k) constant = constant && constant_[std::size_t(g_.input_of(i, k))];
         constant_[u] = constant && kind != graph::op::noise;
       }
+      if (kind == graph::op::bn_update) moves_statistics_ = true;
       if (kind == graph::op::input) inputs_.push_back({i});
       if (kind == graph::op::target) targets_.push_back({i});
       if (kind == graph::op::noise) noises_.push_back({i});
@@ -233,14 +301,15 @@ class device_executor final : public executor {
 
   std::uint64_t run(std::uint64_t seed, std::uint64_t step) override {
     const std::uint64_t version = b_->push_weights();
-    each(stream(), "numbers of the run", 1, set_numbers{b_->run(), seed, step});
+    each(stream(), "numbers of the run", 1, set_run_numbers{b_->run(), seed, step});
     for (feed& f : inputs_) deliver(f);
     for (feed& f : targets_) deliver(f);
     if (weights_version_ != version && !training()) {
       run_nodes(true);
       weights_version_ = version;
     }
-    const bool capture = b_->options().capture && !on_host_ && !single_stepping();
+    bool capture = b_->options().capture && !on_host_ && !single_stepping();
+    for (const feed& f : noises_) capture = capture && !f.given;  // fed from outside the graph
     replayed_ = capture && runs_of_plan_ > 0;
     if (replayed_) {
       if (!replay_.ready()) replay_.capture(stream(), [&] { run_nodes(false); });
@@ -252,8 +321,8 @@ class device_executor final : public executor {
       run_nodes(false);
     }
     ++runs_of_plan_;
+    if (moves_statistics_) b_->touched();
     if (!training()) return runs_++;
-    b_->touched();  // running statistics
     loss_slot& slot = losses_[runs_ % losses_.size()];
     if (!slot.host.size()) slot.host.resize(64, "losses");
     copy_bytes(stream(), slot.host.template data<float>(), pointers_[std::size_t(g_.loss)], sizeof(float), "copy the loss to the host");
@@ -362,11 +431,6 @@ class device_executor final : public executor {
     pinned_memory host;
     owned_event done;
     std::uint64_t run = ~std::uint64_t(0);
-  };
-  struct set_numbers {
-    run_numbers* to;
-    std::uint64_t seed, step;
-    __device__ void operator()(std::int64_t) const { to->seed = seed, to->step = step; }
   };
 
   stream_t stream() const { return b_->stream(); }
@@ -520,8 +584,7 @@ class device_executor final : public executor {
     }
   }
   void copy_narrow(int i) {
-    convert<float, T>(stream(), static_cast<const float*>(pointers_[std::size_t(i)]), copies_[std::size_t(i)],
-                      plan_.extents[std::size_t(i)].size());
+    convert<float, T>(stream(), static_cast<const float*>(pointers_[std::size_t(i)]), copies_[std::size_t(i)], plan_.extents[std::size_t(i)].size());
   }
   void run_node(int i) {
     const std::size_t u = std::size_t(i);
@@ -573,7 +636,7 @@ class device_executor final : public executor {
     if (convert_result) convert_values(out, gives_narrow(i), pointers_[u], size);
   }
   void deliver_noise(feed& f) {
-    auto& s = *f.slot[f.next ^ 1];  // the one staged last; the same place only while it is fed once per plan, so such runs are not captured
+    auto& s = *f.slot[f.next ^ 1];  // the one staged last
     s.copied.hold(stream());
     if (half && narrow_[std::size_t(f.node)])
       convert_values(s.device.data(), false, pointers_[std::size_t(f.node)], extent(f.node).size());
@@ -587,7 +650,7 @@ class device_executor final : public executor {
   std::vector<bool> constant_, narrow_, on_narrow_, narrow_copy_;
   std::vector<row_info> rows_;
   std::vector<feed> inputs_, targets_, noises_;
-  bool on_host_ = false, planned_ = false, replayed_ = false;
+  bool on_host_ = false, moves_statistics_ = false, planned_ = false, replayed_ = false;
   memory_plan plan_;
   std::vector<shape> planned_inputs_;
   std::size_t need_ = 0;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Entries of the losses (graph/ops/loss.hpp), in the definitions of rsseg/loss/. Cross entropy has kernels of its own (cross_entropy.cuh); the
-// others are sums per pixel or per class, and two of them (Lovasz, hard example mining) sort. Labels that are no class count as ignored. The value and
-// the gradient of a loss share no state: each makes its sums anew. Sums are joined in double and in a fixed order.
+// others are sums per pixel or per class, and two of them (Lovasz, hard example mining) sort. Labels that are no class count as ignored. The value
+// and the gradient of a loss share no state: each makes its sums anew. Sums are joined in double and in a fixed order.
 #pragma once
-#include "kernels/cross_entropy.cuh"
-#include "kernels/executor/call.cuh"
-#include "kernels/reduce.cuh"
-#include "kernels/sort.cuh"
+#include "../cross_entropy.cuh"
+#include "../reduce.cuh"
+#include "../sort.cuh"
+#include "call.cuh"
 #include "rsseg/graph/ops/loss.hpp"
 
 namespace rsseg::cuda {
@@ -299,8 +299,7 @@ struct lovasz_gradient {
     if (t >= 0)
       for (int k = 0; k < j.classes; ++k) dot += j.probability(i, k, log_sums[i]) * increment[i * j.classes + k];
     for (int k = 0; k < j.classes; ++k)
-      dz[i * j.classes + k] =
-          from_float<T>(t < 0 ? 0.0f : scale * j.probability(i, k, log_sums[i]) * (increment[i * j.classes + k] - dot));
+      dz[i * j.classes + k] = from_float<T>(t < 0 ? 0.0f : scale * j.probability(i, k, log_sums[i]) * (increment[i * j.classes + k] - dot));
   }
 };
 
@@ -393,8 +392,7 @@ void any_loss(const call<T>& c, const loss_job<T>& j, const shape& s, float* val
         sort_pairs(stream, w.keys, w.values, j.pixels, w.sort);
         each(stream, "lovasz foreground", j.pixels, lovasz_foreground<T>{j, k, w.values, w.hits});
         prefix_sums(stream, w.hits, w.hits, j.pixels, w.sort, w.count);
-        each(stream, "lovasz increments", j.pixels,
-             lovasz_increments<T>{j, k, w.values, w.hits, w.count, w.p, w.increment, w.p + j.pixels});
+        each(stream, "lovasz increments", j.pixels, lovasz_increments<T>{j, k, w.values, w.hits, w.count, w.p, w.increment, w.p + j.pixels});
         channel_sums<1>(stream, "lovasz", sum_products{w.p + j.pixels}, lovasz_add{w.sums, w.sums + 1, w.count}, j.pixels, 1, w.reduce);
       }
       if (value) each(stream, "loss", 1, divide_sums{w.sums, value});

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Entries of convolutions, matrix products and softmax (graph/ops/conv.hpp, matrix.hpp). A tensor is N matrices of H*W rows and C columns.
 #pragma once
-#include "kernels/cross_entropy.cuh"
-#include "kernels/executor/call.cuh"
-#include "kernels/executor/cudnn.cuh"
-#include "kernels/matmul.cuh"
-#include "kernels/tensor_ops.cuh"
+#include "../cross_entropy.cuh"
+#include "../matmul.cuh"
+#include "../tensor_ops.cuh"
+#include "call.cuh"
+#include "cudnn.cuh"
 #include "rsseg/graph/ops/conv.hpp"
 
 namespace rsseg::cuda {
@@ -105,7 +105,8 @@ __global__ void log_softmax_backward_kernel(const T* y, const T* dy, T* dx, std:
     float sum = 0;
     for (int k = lane; k < classes; k += 32) sum += to_float(dy[p * classes + k]);
     sum = warp_sum(sum);
-    for (int k = lane; k < classes; k += 32) dx[p * classes + k] = from_float<T>(to_float(dy[p * classes + k]) - expf(to_float(y[p * classes + k])) * sum);
+    for (int k = lane; k < classes; k += 32)
+      dx[p * classes + k] = from_float<T>(to_float(dy[p * classes + k]) - expf(to_float(y[p * classes + k])) * sum);
   }
 }
 template <class T>

@@ -2,9 +2,9 @@
 // Entries of what moves values: resizing and its adjoint (graph/ops/resize.hpp), padding, slices, concatenation, turns (graph/ops/arrange.hpp).
 // Resizing reads its positions from tables made on the host, in double precision, when a size is planned: the CPU's positions, bit for bit.
 #pragma once
-#include "kernels/elementwise.cuh"
-#include "kernels/executor/call.cuh"
-#include "kernels/tensor_ops.cuh"
+#include "../elementwise.cuh"
+#include "../tensor_ops.cuh"
+#include "call.cuh"
 #include "rsseg/graph/ops/arrange.hpp"
 #include "rsseg/graph/ops/resize.hpp"
 
@@ -81,8 +81,7 @@ struct resize_values {
                      r = load_pack<V>(x + offset_of(s, at.n, v.high, u.low, at.c)), t = load_pack<V>(x + offset_of(s, at.n, v.high, u.high, at.c));
     pack<T, V> out;
     RSSEG_UNROLL
-    for (int k = 0; k < V; ++k)
-      out.v[k] = from_float<T>(a * to_float(p.v[k]) + b * to_float(q.v[k]) + (c * to_float(r.v[k]) + d * to_float(t.v[k])));
+    for (int k = 0; k < V; ++k) out.v[k] = from_float<T>(a * to_float(p.v[k]) + b * to_float(q.v[k]) + (c * to_float(r.v[k]) + d * to_float(t.v[k])));
     store_pack<V>(y + i, out);
   }
 };
@@ -131,8 +130,7 @@ void resize_grad(const call<T>& c) {
   const axis_sample *rows = static_cast<const axis_sample*>(c.table), *columns = rows + o.h;
   const axis_readers *row_readers = reinterpret_cast<const axis_readers*>(columns + o.w), *column_readers = row_readers + s.h;
   if (s.c % V == 0)
-    each(c.stream(), "resize gradient", s.size() / V,
-         resize_gradient<T, V>{s, o, rows, columns, row_readers, column_readers, c.in(0), c.out()});
+    each(c.stream(), "resize gradient", s.size() / V, resize_gradient<T, V>{s, o, rows, columns, row_readers, column_readers, c.in(0), c.out()});
   else
     each(c.stream(), "resize gradient", s.size(), resize_gradient<T, 1>{s, o, rows, columns, row_readers, column_readers, c.in(0), c.out()});
 }

@@ -2,9 +2,9 @@
 // Entries of the normalisations (graph/ops/norm.hpp): statistics, application and gradients are nodes of their own. Statistics are float tensors of
 // two rows, mean and variance. Sums over pixels go through reduce.cuh: deterministic, joined in double.
 #pragma once
-#include "kernels/executor/call.cuh"
-#include "kernels/normalization.cuh"
-#include "kernels/tensor_ops.cuh"
+#include "../normalization.cuh"
+#include "../tensor_ops.cuh"
+#include "call.cuh"
 
 namespace rsseg::cuda {
 inline namespace RSSEG_BACKEND_NS {
@@ -145,8 +145,8 @@ template <class T>
 void group_stats(const call<T>& c) {
   const shape s = c.in_extent(0);
   const int groups = c.at().count;
-  kernel_launch({"group_norm statistics", dim3(unsigned(groups), unsigned(s.n)), 256, 128, c.stream()}, group_moments_kernel<T>, c.in(0), c.wide_out(),
-                std::int64_t(s.h) * s.w, s.c, s.c / groups);
+  kernel_launch({"group_norm statistics", dim3(unsigned(groups), unsigned(s.n)), 256, 128, c.stream()}, group_moments_kernel<T>, c.in(0),
+                c.wide_out(), std::int64_t(s.h) * s.w, s.c, s.c / groups);
 }
 
 template <class T>
@@ -217,7 +217,13 @@ void bn_grad(const call<T>& c) {
   const shape s = c.extent();
   const bool constants = c.at().flag || c.count() < 5;
   each(c.stream(), "batch_norm gradient", s.size(),
-       bn_input_gradient<T>{c.in(0), c.in(1), c.out(), {c.wide(2), s.c, 1, 0, float(c.at().alpha)}, c.wide(3), constants ? nullptr : c.wide(4), s.c,
+       bn_input_gradient<T>{c.in(0),
+                            c.in(1),
+                            c.out(),
+                            {c.wide(2), s.c, 1, 0, float(c.at().alpha)},
+                            c.wide(3),
+                            constants ? nullptr : c.wide(4),
+                            s.c,
                             float(1 / double(s.pixels()))});
 }
 /// Per image and group the means of gamma dy and gamma dy xhat.
@@ -261,8 +267,8 @@ void group_grad(const call<T>& c) {
   each(c.stream(), "group_norm means", std::int64_t(s.n) * groups,
        group_means{c.wide(3), c.wide(4), means, s.c, groups, 1 / (double(s.h) * s.w * (s.c / groups))});
   each(c.stream(), "group_norm gradient", s.size(),
-       group_input_gradient<T>{c.in(0), c.in(1), c.out(), {c.wide(2), groups, s.c / groups, std::int64_t(s.h) * s.w * s.c, float(c.at().alpha)},
-                               c.wide(3), means, s.c});
+       group_input_gradient<T>{
+           c.in(0), c.in(1), c.out(), {c.wide(2), groups, s.c / groups, std::int64_t(s.h) * s.w * s.c, float(c.at().alpha)}, c.wide(3), means, s.c});
 }
 
 template <class T>

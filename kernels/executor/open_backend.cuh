@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The door of the executor: include this in one .cu file (kernels/instances/executor.cu is ours) and call open_backend, or link librsseg_cuda.
 #pragma once
-#include "kernels/executor/engine.cuh"
+#include "engine.cuh"
 
 namespace rsseg::cuda {
 inline namespace RSSEG_BACKEND_NS {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Entries of custom operators. The point operators of refine/point_ops.hpp (PointRend) have kernels here; a user's operator brings its own
+// Entries of custom operators. The point operators of layers/point_ops.hpp (PointRend) have kernels here; a user's operator brings its own
 // (custom_op::forward_cuda), or is computed on the host with a copy there and back, which also keeps the step from being captured as a graph.
 #pragma once
-#include "kernels/executor/loss.cuh"
-#include "kernels/point_sample.cuh"
-#include "rsseg/refine/point_ops.hpp"
+#include "../point_sample.cuh"
+#include "loss.cuh"
+#include "rsseg/layers/point_ops.hpp"
 
 namespace rsseg::cuda {
 
@@ -13,7 +13,7 @@ enum class custom_kind { sample, sample_gradient, cells, take, place, own, host 
 inline namespace RSSEG_BACKEND_NS {
 
 inline custom_kind custom_kind_of(const custom_op* op) {
-  namespace points = refine::detail;
+  namespace points = ::rsseg::detail;
   if (op == &points::sample_at_op) return custom_kind::sample;
   if (op == &points::sample_at_grad_op) return custom_kind::sample_gradient;
   if (op == &points::cells_op) return custom_kind::cells;

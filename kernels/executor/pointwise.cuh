@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Entries of the element-wise operators, broadcasts and reductions (graph/ops/pointwise.hpp), of constants, noise and dropout. Bound by memory.
 #pragma once
-#include "kernels/elementwise.cuh"
-#include "kernels/executor/call.cuh"
-#include "kernels/tensor_ops.cuh"
+#include "../elementwise.cuh"
+#include "../tensor_ops.cuh"
+#include "call.cuh"
 #include "rsseg/core/draws.hpp"
 
 namespace rsseg::cuda {
@@ -222,27 +222,21 @@ void maximum_grad(const call<T>& c) {
 inline bool sums_images(const shape& x, const shape& y) { return y.h == 1 && y.w == 1 && y.c == x.c && (y.n == 1 || y.n == x.n); }
 inline std::size_t reduce_space(const graph::graph& g, int id, const shape* s, const executor_context&) {
   const shape x = s[g.input_of(id, 0)], y = s[id];
-  return sums_images(x, y) ? padded(sizeof(float) * std::size_t(y.size())) + sizeof(float) * channel_sums_workspace<1>(x.pixels() / y.n, x.c, y.n) : 0;
+  return sums_images(x, y) ? sizeof(float) * channel_sums_workspace<1>(x.pixels() / y.n, x.c, y.n) : 0;
 }
-template <class T, class Out>
-void reduce_to(const call<T>& c, Out* y, double factor) {
-  const shape s = c.in_extent(0), o = c.extent();
-  if (!sums_images(s, o)) {
-    if constexpr (std::is_same_v<T, Out>) return reduce_axes<T>(c.stream(), s, o, c.in(0), y, float(factor));
-  }
-  float* sums = std::is_same_v<Out, float> ? reinterpret_cast<float*>(y) : c.template work<float>();
-  sum_pixels<T>(c.stream(), c.in(0), sums, s.pixels() / o.n, s.c, c.template work<float>(padded(sizeof(float) * std::size_t(o.size()))), o.n,
-                float(factor));
-  if constexpr (!std::is_same_v<Out, float>) convert<float, Out>(c.stream(), sums, y, o.size());
-}
+/// The result is float: a sum of many values does not fit two bytes.
 template <class T>
 void reduce(const call<T>& c) {
-  reduce_to<T, T>(c, c.out(), c.at().flag ? double(c.extent().size()) / double(c.in_extent(0).size()) : 1.0);
+  const shape s = c.in_extent(0), o = c.extent();
+  const float factor = c.at().flag ? float(double(o.size()) / double(s.size())) : 1.0f;
+  if (!sums_images(s, o)) return reduce_axes<T, float>(c.stream(), s, o, c.in(0), c.wide_out(), factor);
+  sum_pixels<T>(c.stream(), c.in(0), c.wide_out(), s.pixels() / o.n, s.c, c.template work<float>(), o.n, factor);
 }
-/// The gradient of a bias; its result is float.
+/// The gradient of a bias.
 template <class T>
 void channel_sum(const call<T>& c) {
-  reduce_to<T, float>(c, c.wide_out(), 1.0);
+  const shape s = c.in_extent(0);
+  sum_pixels<T>(c.stream(), c.in(0), c.wide_out(), s.pixels(), s.c, c.template work<float>());
 }
 template <class T>
 struct repeat_value {

@@ -2,8 +2,8 @@
 // Entries of pooling (graph/ops/pool.hpp). In graphs, maximum pooling that needs its indices is three operators around an int32 tensor of flat
 // indices: argmax_pool, pick, place. `place` gathers where the windows are known, so that repeated indices add up in a fixed order.
 #pragma once
-#include "kernels/executor/call.cuh"
-#include "kernels/pool.cuh"
+#include "../pool.cuh"
+#include "call.cuh"
 #include "rsseg/graph/ops/pool.hpp"
 
 namespace rsseg::cuda {
@@ -128,8 +128,7 @@ void place(const call<T>& c) {
   if (c.g->nodes[maker].kind == graph::op::argmax_pool) {
     const shape pooled = c.extents[c.g->input_of(maker, 0)];
     if (pooled.h == o.h && pooled.w == o.w)
-      return each(c.stream(), "place", o.size(),
-                  place_gather<T>{s, o, window_of(c.g->nodes[maker].at, pooled), c.in(0), c.index_in(1), c.out()});
+      return each(c.stream(), "place", o.size(), place_gather<T>{s, o, window_of(c.g->nodes[maker].at, pooled), c.in(0), c.index_in(1), c.out()});
   }
   each(c.stream(), "place in order", std::int64_t(s.n) * s.c, place_in_order<T>{s, o, c.in(0), c.index_in(1), c.out()});
 }

@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/backend.cuh"
-#include "kernels/device.cuh"
+#include "../backend.cuh"
+#include "../device.cuh"
 
 namespace rsseg::cuda {
 inline namespace RSSEG_BACKEND_NS {

@@ -2,12 +2,12 @@
 // The table of CUDA entries: which function runs an operator, which of its values are maps, how much workspace it needs. An operator that has no row
 // is an error that names it. tools/cuda_table.py compares the rows with graph/node.hpp.
 #pragma once
-#include "kernels/executor/matrix.cuh"
-#include "kernels/executor/moving.cuh"
-#include "kernels/executor/norm.cuh"
-#include "kernels/executor/points.cuh"
-#include "kernels/executor/pointwise.cuh"
-#include "kernels/executor/pooling.cuh"
+#include "matrix.cuh"
+#include "moving.cuh"
+#include "norm.cuh"
+#include "points.cuh"
+#include "pointwise.cuh"
+#include "pooling.cuh"
 
 namespace rsseg::cuda {
 inline namespace RSSEG_BACKEND_NS {
@@ -119,9 +119,8 @@ constexpr kernel_entry<T> entry_of(graph::op kind, bool& known) {
     case op::dropout:
       return {&dropout_values<T>, all_maps};
     case op::reduce:
-      return {&reduce<T>, all_maps, &reduce_space};
     case op::reduce_like:
-      return {&reduce<T>, all_maps, &reduce_space};
+      return {&reduce<T>, 1, &reduce_space};
     case op::broadcast_like:
       return {&broadcast_like<T>, all_maps};
     case op::stop_gradient:

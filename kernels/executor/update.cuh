@@ -2,19 +2,19 @@
 // The optimiser's step over a whole parameter store in one launch: SGD, Adam, AdamW, RMSprop as train/optimizer.hpp defines them, with factors per
 // tensor, clipping of the global norm, moving average, and the loss scale of fp16. What changes from step to step lies in device memory.
 #pragma once
-#include "kernels/elementwise.cuh"
-#include "kernels/executor/call.cuh"
-#include "kernels/reduce.cuh"
+#include "../elementwise.cuh"
+#include "../reduce.cuh"
+#include "call.cuh"
 #include "rsseg/cuda/backend.hpp"
 
 namespace rsseg::cuda {
 
 /// Numbers of one optimiser step, written by the host as launch arguments, completed on the device.
 struct update_numbers {
-  float scale = 1;       ///< gradients are multiplied by this
-  int skip = 0;          ///< an overflow: leave everything as it is
-  int good_steps = 0;    ///< since the loss scale changed last
-  int steps = 0;         ///< done; those that were skipped do not count
+  float scale = 1;     ///< gradients are multiplied by this
+  int skip = 0;        ///< an overflow: leave everything as it is
+  int good_steps = 0;  ///< since the loss scale changed last
+  int steps = 0;       ///< done; those that were skipped do not count
 };
 
 /// The tensors of a store lie at multiples of 16 values: piece i / 16 belongs to tensor[i / 16], or to none that is trained (-1).

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "rsseg/core/error.hpp"
-#include "rsseg/model/parameter_store.hpp"
 #include "rsseg/plan/memory_plan.hpp"
+#include "rsseg/plan/parameter_store.hpp"
 
 namespace rsseg::cuda {
 
@@ -32,8 +32,8 @@ struct backend_options {
   int device = 0;
   precision compute = precision::fp32;
   engine_choice engine = engine_choice::handwritten;
-  bool capture = true;         ///< replay CUDA graphs from the second run of a size on
-  float loss_scale = 65536;    ///< fp16: where the loss scale starts; doubled after 2000 good steps, halved when a gradient overflows
+  bool capture = true;       ///< replay CUDA graphs from the second run of a size on
+  float loss_scale = 65536;  ///< fp16: where the loss scale starts; doubled after 2000 good steps, halved when a gradient overflows
 };
 
 /// How weights follow their gradients; the meaning of every field is that of train::optimizer_options.
@@ -115,7 +115,8 @@ std::unique_ptr<backend> open_backend(parameter_store<float>& store, const backe
 #else
 inline std::unique_ptr<backend> open_backend(parameter_store<float>&, const backend_options&) {
   throw usage_error(
-      "cuda: this build of rsseg has no CUDA kernels; install the CUDA toolkit (nvcc), configure with -Dcuda=enabled and build again, or run on the CPU");
+      "cuda: this build of rsseg has no CUDA kernels; install the CUDA toolkit (nvcc), configure with -Dcuda=enabled and build again, or run on the "
+      "CPU");
 }
 #endif
 /// What open_backend comes with.

@@ -12,6 +12,7 @@
 #include "rsseg/data/statistics.hpp"
 #include "rsseg/io/atomic_file.hpp"
 #include "rsseg/train/checkpoint.hpp"
+#include "rsseg/train/cuda_learner.hpp"
 #include "rsseg/train/evaluate.hpp"
 #include "rsseg/train/schedule.hpp"
 
@@ -37,9 +38,10 @@ struct train_options {
   std::uint64_t checkpoint_steps = 0;  ///< also every so many steps
   bool recompute = false, resume = false;
   std::size_t memory_limit = 0;
-  double head_rate = 1;  ///< learning-rate factor outside the backbone
-  std::string backbone;  ///< prefixes of the backbone's parameters, separated by commas
-  std::string out;       ///< folder of weights.safetensors, checkpoint.safetensors, log.jsonl
+  double head_rate = 1;                ///< learning-rate factor outside the backbone
+  std::string backbone;                ///< prefixes of the backbone's parameters, separated by commas
+  std::shared_ptr<cuda_learner> cuda;  ///< trains there; null: on the CPU
+  std::string out;                     ///< folder of weights.safetensors, checkpoint.safetensors, log.jsonl
   /// For networks that see more than the image: the inputs of a batch in the graph's order, a function of the batch and its number only;
   /// may replace the labels. Empty: the images.
   std::function<std::vector<tensor<float>>(const data::batch&, std::uint64_t, tensor<std::int32_t>&)> inputs;
@@ -89,17 +91,16 @@ class trainer {
       o_.loss.class_weights = true;
     }
     model_.set_memory_limit(o_.memory_limit);
-    if (o_.prepare) {
-      build_options b = model_.options();
-      b.training = true;
-      graph::graph g = lower_network(model_.build(), b);
-      o_.prepare(g);
-      model_.prepare_training(std::move(g), o_.loss, o_.recompute);
-    } else {
-      model_.prepare_training(o_.loss, o_.recompute);
-    }
     optimizer<float> opt(model_.weights(), o_.optimizer);
     if (o_.head_rate != 1 && !o_.backbone.empty()) opt.scale_rate(o_.head_rate, [&](const std::string& name) { return !in_backbone(name); });
+    build_options lowered = model_.options();
+    lowered.training = true;
+    graph::graph g = lower_network(model_.build(), lowered);
+    if (o_.prepare) o_.prepare(g);
+    if (o_.cuda)
+      o_.cuda->prepare(std::move(g), o_.loss, o_.recompute, opt);
+    else
+      model_.prepare_training(std::move(g), o_.loss, o_.recompute);
 
     data::loader_options lo;
     lo.batch = o_.batch, lo.workers = o_.workers, lo.seed = o_.seed, lo.augment = o_.augment, lo.sampling = o_.sampling, lo.normalize = o_.normalize;
@@ -114,6 +115,7 @@ class trainer {
     const std::string checkpoint = o_.out + "/checkpoint.safetensors", log_path = o_.out + "/log.jsonl";
     if (o_.resume && fs::exists(checkpoint, none)) {
       s = load_checkpoint(checkpoint, model_.weights(), opt, s.settings);
+      if (o_.cuda) o_.cuda->push(opt);
       loader.restore(s.position);
       result.log = read_log(log_path, s.step);
       if (events.message) events.message("resumed at step " + std::to_string(s.step));
@@ -151,10 +153,39 @@ class trainer {
       std::copy(class_weights.begin(), class_weights.end(), weights_input.data());
     }
     std::vector<float> accumulated;
+    // What is known of a step once its loss is: on a device that is one step later, so that the device never waits for the host.
+    struct launched {
+      training_state state;
+      std::vector<std::uint64_t> runs;
+      double loss, lr, progress;
+    };
+    std::vector<launched> open;
+    const auto settle = [&](std::size_t keep) {
+      while (open.size() > keep) {
+        launched l = std::move(open.front());
+        open.erase(open.begin());
+        for (std::uint64_t run : l.runs) l.loss += o_.cuda->loss(run) / o_.accumulate;
+        if (!std::isfinite(l.loss))
+          throw numeric_error("the loss became " + std::string(std::isnan(l.loss) ? "NaN" : "infinite") + " at step " + std::to_string(l.state.step) +
+                              " (learning rate " + std::to_string(l.lr) + "); " +
+                              (fs::exists(checkpoint, none) ? "the last checkpoint is kept in " + o_.out + "; " : "") +
+                              "use a lower --lr or --clip 1");
+        l.state.running_loss = l.state.step == 1 ? l.loss : 0.95 * s.running_loss + 0.05 * l.loss;
+        s.running_loss = l.state.running_loss;
+        result.last_loss = l.loss;
+        write_log({{"step", l.state.step},
+                   {"epoch", double(l.state.position.epoch) + double(l.state.position.number) / double(loader.batches_per_epoch())},
+                   {"loss", l.loss},
+                   {"lr", l.lr},
+                   {"seconds", l.state.elapsed}});
+        if (events.step) events.step(l.state, l.loss, l.lr, l.progress);
+      }
+    };
     bool done = progress() >= 1;
     while (!done) {
       const double lr = o_.schedule.at(progress());
       double loss = 0;
+      std::vector<std::uint64_t> runs;
       for (int a = 0; a < o_.accumulate; ++a) {
         const data::batch b = loader.next();
         const std::uint64_t number = s.step * std::uint64_t(o_.accumulate) + std::uint64_t(a);
@@ -168,33 +199,37 @@ class trainer {
           inputs.push_back(&b.images);
         }
         if (!class_weights.empty()) inputs.push_back(&weights_input);
-        loss += model_.train_step(inputs, o_.inputs ? labels : b.targets, cpu::run_state{o_.seed, number}) / o_.accumulate;
+        const auto& targets = o_.inputs ? labels : b.targets;
+        if (o_.cuda) {
+          runs.push_back(o_.cuda->start(inputs, targets, cpu::run_state{o_.seed, number}));
+          if (o_.accumulate > 1) o_.cuda->accumulate();
+          if (runs.size() > 16) loss += o_.cuda->loss(runs.front()) / o_.accumulate, runs.erase(runs.begin());  // only so many are kept
+          continue;
+        }
+        loss += model_.train_step(inputs, targets, cpu::run_state{o_.seed, number}) / o_.accumulate;
         if (o_.accumulate > 1) accumulate(accumulated, a == 0);
       }
-      if (!std::isfinite(loss))
-        throw numeric_error("the loss became " + std::string(std::isnan(loss) ? "NaN" : "infinite") + " at step " + std::to_string(s.step + 1) +
-                            " (learning rate " + std::to_string(lr) + "); " +
-                            (fs::exists(checkpoint, none) ? "the last checkpoint is kept in " + o_.out + "; " : "") + "use a lower --lr or --clip 1");
-      opt.step(o_.accumulate > 1 ? accumulated : model_.training().gradients(), lr, 1.0 / o_.accumulate);
+      if (o_.cuda)
+        o_.cuda->update(lr, 1.0 / o_.accumulate);
+      else if (std::isfinite(loss))
+        opt.step(o_.accumulate > 1 ? accumulated : model_.training().gradients(), lr, 1.0 / o_.accumulate);
       ++s.step;
       s.position = loader.state();
       s.elapsed = elapsed();
-      s.running_loss = s.step == 1 ? loss : 0.95 * s.running_loss + 0.05 * loss;
-      result.last_loss = loss;
-      write_log({{"step", s.step},
-                 {"epoch", double(s.position.epoch) + double(s.position.number) / double(loader.batches_per_epoch())},
-                 {"loss", loss},
-                 {"lr", lr},
-                 {"seconds", s.elapsed}});
       const double p = progress();
       done = p >= 1;
-      if (events.step) events.step(s, loss, lr, p);
+      open.push_back({s, std::move(runs), loss, lr, p});
+      settle(o_.cuda ? 1 : 0);
       if (val_set_ && (done || p >= next_validation)) {
+        settle(0);
+        fetch(opt);
         while (o_.evaluate_every > 0 && next_validation <= p) next_validation += o_.evaluate_every;
         validate(opt, s, events, write_log);
       }
       const bool stop = !done && events.interrupted && events.interrupted();
       if (done || stop || elapsed() - last_checkpoint > o_.checkpoint_seconds || (o_.checkpoint_steps && s.step % o_.checkpoint_steps == 0)) {
+        settle(0);
+        fetch(opt);
         save_checkpoint(checkpoint, model_.weights(), opt, s);
         last_checkpoint = elapsed();
       }
@@ -203,11 +238,21 @@ class trainer {
         return result;
       }
     }
+    settle(0);
+    fetch(opt);
     if (!val_set_) save_weights(opt, s);
     return result;
   }
 
  private:
+  /// What the device has to the host.
+  void fetch(optimizer<float>& opt) {
+    if (o_.cuda) o_.cuda->fetch(opt);
+  }
+  scene::predictor own_predictor() {
+    if (o_.cuda) return [learner = o_.cuda](const tensor<float>& x) { return learner->infer(x); };
+    return predictor_of(model_);
+  }
   bool in_backbone(const std::string& name) const {
     for (std::size_t at = 0; at < o_.backbone.size();) {
       const std::size_t end = std::min(o_.backbone.find(',', at), o_.backbone.size());
@@ -265,7 +310,7 @@ class trainer {
   void validate(optimizer<float>& opt, training_state& s, const train_events& events, const Log& write_log) {
     with_average(opt, [&] {
       const auto options = tiling_of(net_, model_, o_.tile, o_.normalize);
-      const scene::predictor predict = o_.predictor ? o_.predictor : predictor_of(model_);
+      const scene::predictor predict = o_.predictor ? o_.predictor : own_predictor();
       const confusion_matrix m = evaluate(predict, *val_set_, options, [&](std::size_t, std::size_t, const data::sample&, const auto&) {
         return !(events.interrupted && events.interrupted());
       });

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // A network with weights on a CUDA device: what basic_model is on the CPU, with the same calls and the same parameter files.
 //   Model<UNet<6>, on_cuda> net;  net.weights().initialise(1);  tensor<float> scores = net.infer(image);
-//   net.prepare_training({});  net.set_update({});  net.step(images, labels, {seed, k}, rate);   // nothing waits; net.loss(run) does
-// Plain C++: needs librsseg_cuda at link time (DRSSEG_WITH_CUDA=1), and otherwise throws when it is constructed.
+//   net.prepare_training(graph::loss_options{});  net.set_update({});  net.step(images, labels, {seed, k}, rate);   // nothing waits; net.loss(run)
+//   does
+// Plain C++: needs librsseg_cuda at link time (-DRSSEG_WITH_CUDA=1), and otherwise throws when it is constructed.
 #pragma once
 #include "rsseg/cuda/backend.hpp"
 #include "rsseg/model/model.hpp"
@@ -90,7 +91,8 @@ class basic_model {
 
   void set_update(const update_options& options) { backend_->set_update(options); }
   /// A whole step: forward, backward, update. Does not wait.
-  std::uint64_t step(std::span<const tensor<float>* const> inputs, const tensor<std::int32_t>& labels, const cpu::run_state& state, double learning_rate) {
+  std::uint64_t step(std::span<const tensor<float>* const> inputs, const tensor<std::int32_t>& labels, const cpu::run_state& state,
+                     double learning_rate) {
     const std::uint64_t run = start_step(inputs, labels, state);
     backend_->update(learning_rate);
     return run;
