@@ -18,8 +18,8 @@ class device_backend : public backend {
   device_backend(parameter_store<float>& store, const backend_options& options) : store_(&store), options_(options) {
     context_.facts = require_device(options.device);
     if ((options.compute == precision::tf32 || options.compute == precision::bf16) && !context_.facts.async_copies())
-      throw usage_error("cuda: tf32 and bf16 need compute capability 8.0, " + context_.facts.name + " has " + std::to_string(context_.facts.major) + "." +
-                        std::to_string(context_.facts.minor) + "; use fp16 or fp32");
+      throw usage_error("cuda: tf32 and bf16 need compute capability 8.0, " + context_.facts.name + " has " + std::to_string(context_.facts.major) +
+                        "." + std::to_string(context_.facts.minor) + "; use fp16 or fp32");
     stream_ = std::make_unique<owned_stream>(), copy_stream_ = std::make_unique<owned_stream>();
     context_.stream = *stream_;
     context_.math = options.compute == precision::tf32 ? conv_math::tf32 : conv_math::fp32;
