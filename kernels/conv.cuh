@@ -35,6 +35,21 @@ inline void convolve(const device_facts& d, stream_t s, conv_math m, const conv_
     conv_mma_forward<T>(s, g, x, w, y, e);
   }
 }
+/// y = scale * (x * w) + shift for a layer that batch normalisation follows, with the statistics of y (conv_statistics_size floats) in the same pass.
+/// Returns how many pixels a tile of statistics has, which batch_norm_of_tiles wants to know. On Hopper, too, this is the mma.sync kernel.
+template <class T>
+inline int convolve_with_statistics(const device_facts& d, stream_t s, conv_math m, const conv_geometry& g, const T* x, const T* w, T* y,
+                                    const conv_epilogue<T>& e, float* statistics) {
+  require_half_device<T>(d);
+  if (e.residual || e.kind != activation::none)
+    throw usage_error("cuda: convolve_with_statistics: normalisation follows directly, without residual or activation in between");
+  if constexpr (std::is_same_v<T, float>) {
+    if (m == conv_math::tf32 && d.async_copies()) return conv_mma_forward_statistics<tf32>(s, g, x, w, y, e, statistics);
+    return conv_forward_statistics(s, g, x, w, y, e, statistics);
+  } else {
+    return conv_mma_forward_statistics<T>(s, g, x, w, y, e, statistics);
+  }
+}
 /// Bytes of workspace of convolve_data.
 template <class T>
 inline std::size_t convolve_data_workspace(const device_facts& d, const conv_geometry& g) {

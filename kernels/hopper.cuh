@@ -129,8 +129,8 @@ __device__ __forceinline__ matrix_descriptor describe_tile(const void* tile, int
   return (std::uint64_t(shared_address(tile) + unsigned(step) * 32u) >> 4 & 0x3FFFu) | std::uint64_t(1) << 16 | std::uint64_t(64) << 32 |
          std::uint64_t(1) << 62;
 }
-/// Of boxes of 64 rows (the product's depth) x 64 values, 128-byte swizzle, one box after the other along the extent: beginning at the 16 rows of step
-/// `step`. Stride between boxes 8192 / 16, between eight rows 1024 / 16.
+/// Of boxes of 64 rows (the product's depth) x 64 values, 128-byte swizzle, one box after the other along the extent: beginning at the 16 rows of
+/// step `step`. Stride between boxes 8192 / 16, between eight rows 1024 / 16.
 __device__ __forceinline__ matrix_descriptor describe_transposed_tile(const void* tile, int step) {
   return (std::uint64_t(shared_address(tile) + unsigned(step) * 16u * swizzle_row) >> 4 & 0x3FFFu) | std::uint64_t(transposed_box / 16) << 16 |
          std::uint64_t(64) << 32 | std::uint64_t(1) << 62;
