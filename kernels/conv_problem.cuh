@@ -36,6 +36,9 @@ inline void check_geometry(const char* who, const conv_geometry& g) {
   if (!positive || g.in_c % g.groups != 0 || g.out_c % g.groups != 0)
     throw usage_error(std::string("cuda: ") + who + ": impossible convolution: extents must be positive and channels divisible by the groups, got " +
                       std::to_string(g.in_c) + " -> " + std::to_string(g.out_c) + " channels in " + std::to_string(g.groups) + " groups");
+  if (g.x_pitch() != g.in_c || g.y_pitch() != g.out_c)
+    throw usage_error(std::string("cuda: ") + who + ": dense tensors expected, got columns of wider ones (pitch " + std::to_string(g.x_pitch()) +
+                      " for " + std::to_string(g.in_c) + " channels, " + std::to_string(g.y_pitch()) + " for " + std::to_string(g.out_c) + ")");
   if (std::int64_t(g.n) * imax(g.in_h * g.in_w, g.out_h * g.out_w) > 2147483647 / 2)
     throw memory_error(std::string("cuda: ") + who + ": more than 2^30 pixels in one call; use a smaller batch or tile");
 }

@@ -3,10 +3,10 @@
 """Holds every CUDA kernel to its budget of registers, spills, stack and static shared memory, on every architecture.
 
   ptxas_budget.py compile LOG NVCC [arguments...]   runs nvcc with -Xptxas -v and keeps in LOG what ptxas says
-  ptxas_budget.py check BUDGET.json LOG...          fails if a kernel is over its budget, or has none
+  ptxas_budget.py check BUDGET.json LOG...          fails if a kernel is over its budget; a new one has the default's
   ptxas_budget.py update BUDGET.json LOG...         writes what was measured instead, registers rounded up to a multiple of 8
 
-BUDGET.json: {"sm_80": {"conv_mma_kernel<...>": [registers, bytes spilled, bytes of stack, bytes of static shared memory]}}.
+BUDGET.json: {"default": [128, 0, 0, 0], "sm_80": {"conv_mma_kernel<...>": [registers, bytes spilled, bytes of stack, bytes of static shared memory]}}.
 Dynamic shared memory is known only when a kernel is launched: tests/emulation/shared_budget.hpp has its limits."""
 import json
 import os
@@ -75,7 +75,7 @@ def main():
     what, first, rest = sys.argv[1], sys.argv[2], sys.argv[3:]
     if what == "compile":
         sys.exit(compile_with_log(first, rest))
-    budgets = json.load(open(first)) if os.path.exists(first) else {}
+    budgets = json.load(open(first)) if os.path.exists(first) else {"default": [128, 0, 0, 0]}
     kernels = {}
     for log in rest:
         kernels.update(report(log))
@@ -86,17 +86,18 @@ def main():
         if what == "update":
             budget[name] = [(used[0] + 7) // 8 * 8] + used[1:]
         allowed = budget.get(name)
-        if allowed is None:
-            print(f"{arch} {name}: no budget, uses {dict(zip(COLUMNS, used))}; look at it, then tools/ptxas_budget.py update")
-        elif over := {c: f"{u} of {a}" for c, u, a in zip(COLUMNS, used, allowed) if u > a}:
-            print(f"{arch} {name}: over budget: {over}")
+        own = "" if allowed else " of kernels without one of their own: look at it, then tools/ptxas_budget.py update"
+        allowed = allowed or budgets["default"]
+        if over := {c: f"{u} of {a}" for c, u, a in zip(COLUMNS, used, allowed) if u > a}:
+            print(f"{arch} {name}: over the budget{own}: {over}")
         else:
             continue
         failed += 1
     if what == "update":
         with open(first, "w") as out:
-            parts = ["%s: {\n%s\n}" % (json.dumps(a), ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(b.items())))
-                     for a, b in sorted(budgets.items())]
+            parts = [f'"default": {json.dumps(budgets["default"])}']
+            parts += ["%s: {\n%s\n}" % (json.dumps(a), ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(b.items())))
+                      for a, b in sorted(budgets.items()) if a != "default"]
             out.write("{\n" + ",\n".join(parts) + "\n}\n")
     archs = sorted({arch for arch, _ in kernels})
     spilling = sum(1 for u in kernels.values() if u[1] > 0)
