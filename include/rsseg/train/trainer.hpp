@@ -3,6 +3,8 @@
 // With a number of steps or epochs a run is a function of its options and seed, bit for bit, also across a stop and --resume; with a time
 // limit the learning rate follows the clock.
 #pragma once
+#include <time.h>
+
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -22,6 +24,8 @@ struct train_options {
   std::uint64_t steps = 0;  ///< optimiser steps; 0: from epochs
   double epochs = 0;
   double minutes = 0;             ///< a time limit; alone, it is the length of the training
+  bool processor_time = false;    ///< minutes and elapsed seconds are the program's processor time, all threads, without
+                                  ///< validations: fair between networks and on a shared machine
   int batch = 8, accumulate = 1;  ///< gradients of `accumulate` batches are averaged for one step
   std::uint64_t seed = 1;
   optimizer_options optimizer;
@@ -137,9 +141,15 @@ class trainer {
         throw output_error(log_path + ": disk full; free some space and --resume");
     };
 
-    const auto start = std::chrono::steady_clock::now();
+    const auto now = [&] {
+      if (!o_.processor_time) return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+      timespec t{};
+      ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+      return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+    };
+    double start = now();
     const double before = s.elapsed;
-    const auto elapsed = [&] { return before + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+    const auto elapsed = [&] { return before + (now() - start); };
     const auto progress = [&] {
       double p = total ? double(s.step) / double(total) : 0;
       if (o_.minutes > 0) p = std::max(p, s.elapsed / (60 * o_.minutes));
@@ -224,7 +234,9 @@ class trainer {
         settle(0);
         fetch(opt);
         while (o_.evaluate_every > 0 && next_validation <= p) next_validation += o_.evaluate_every;
+        const double from = now();
         validate(opt, s, events, write_log);
+        if (o_.processor_time) start += now() - from;
       }
       const bool stop = !done && events.interrupted && events.interrupted();
       if (done || stop || elapsed() - last_checkpoint > o_.checkpoint_seconds || (o_.checkpoint_steps && s.step % o_.checkpoint_steps == 0)) {
