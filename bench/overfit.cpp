@@ -116,14 +116,15 @@ std::string table(const std::map<std::string, json>& lines, const std::string& c
 struct request {
   std::string data, height, out = "overfit";
   std::vector<std::string> names;
-  std::vector<double> rates{1e-3, 3e-4, 1e-4};
+  std::vector<double> rates{1e-3, 3e-4, 1e-4, 1e-2};
   int crop = 64, steps = 300, count = 4;
   double minutes = 0, most = 0, minutes_each = 0;
-  bool again = false, list = false;
+  bool again = false, list = false, generated = false;
 };
 
 int run(const request& q, const std::string& command) {
-  const auto set = data::open_dataset(q.data);
+  if (q.data.empty() != q.generated) throw usage_error("give either --data or --generated");
+  const auto set = q.generated ? nullptr : data::open_dataset(q.data);
   const auto height = q.height.empty() ? nullptr : data::open_dataset(q.height);
   std::map<std::string, json> lines;
   {
@@ -134,10 +135,11 @@ int run(const request& q, const std::string& command) {
   std::map<std::pair<bool, int>, train::crop_set> cut;
   const auto crops_for = [&](const network_entry& e) -> const train::crop_set& {
     const bool high = takes_height(e);
-    if (high && !height)
+    if (high && !height && !q.generated)
       throw usage_error("network '" + std::string(e.name) + "' takes height beside the image; give --height a data set of more than three bands");
     const std::pair<bool, int> key{high, side_for(e, q.crop)};
     auto& c = cut[key];
+    if (c.images.size() == 0 && q.generated) c = train::generated_crops(key.second, q.count);
     if (c.images.size() == 0) {
       const data::dataset& from = high ? *height : *set;
       c = train::cut_crops(from, from.bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(from), key.second, q.count, 1,
@@ -151,7 +153,7 @@ int run(const request& q, const std::string& command) {
   if (q.names.empty()) wanted = program::networks();
   for (const network_entry* e : wanted) {
     if (!q.again && lines.count(e->name) && lines[e->name]["reached"].get<bool>()) continue;
-    if (q.names.empty() && !height && takes_height(*e)) {
+    if (q.names.empty() && !height && !q.generated && takes_height(*e)) {
       std::fprintf(stderr, "%s: left out, needs --height\n", e->name);
       continue;
     }
@@ -193,7 +195,7 @@ int run(const request& q, const std::string& command) {
     try {
       train::overfit_result r = one(*e);
       j = line_of(*e, crops_for(*e), r, macs);
-      std::fprintf(stderr, "%s%-28s %-11s side %3d rate %.0e  %9.4f -> %9.4f in %3d steps (%d in all), %.0f s\n", e->name,
+      std::fprintf(stderr, "%s%-28s %-11s side %3d rate %.0e  %9.4f -> %9.4f in %3d steps (%d in all), %.0f s\n", terminal ? "\r" : "", e->name,
                    r.reached ? "ok" : "NOT REACHED", crops_for(*e).images.extent().h, r.rate, r.first, r.last, r.steps, r.steps_in_all, r.seconds);
       for (const stage& s : stages)
         if (e->name == std::string_view(s.after)) trained[e->name] = std::move(r.weights);
@@ -218,13 +220,14 @@ int main(int argc, char** argv) {
   request q;
   CLI::App app("overfit: trains networks on four fixed crops until the loss is below a fifth of its start", "overfit");
   app.add_option("networks", q.names, "names as in `rsseg list` (default: all)");
-  app.add_option("--data", q.data, "folder, list file, or NAME:DIR[:PART]")->required();
+  app.add_option("--data", q.data, "folder, list file, or NAME:DIR[:PART]");
+  app.add_flag("--generated", q.generated, "in place of data: stripes and disks");
   app.add_option("--height", q.height, "the same with more than three bands, for networks that take height");
   app.add_option("--out", q.out, "results: OUT.jsonl and OUT.md")->capture_default_str();
   app.add_option("--crop", q.crop, "side of the crops in pixels, made legal for the network")->capture_default_str()->check(CLI::Range(8, 4096));
   app.add_option("--crops", q.count, "number of crops")->capture_default_str()->check(CLI::Range(1, 64));
   app.add_option("--steps", q.steps, "at most, for each rate")->capture_default_str()->check(CLI::Range(1, 100000));
-  app.add_option("--rates", q.rates, "learning rates, in the order in which they are tried")->check(CLI::PositiveNumber);
+  app.add_option("--rates", q.rates, "learning rates, in the order in which they are tried: 1e-3,1e-4")->delimiter(',')->allow_extra_args(false);
   app.add_option("--minutes", q.minutes, "begin no network after this time")->check(CLI::PositiveNumber);
   app.add_option("--minutes-each", q.minutes_each, "give up a network after this time")->check(CLI::PositiveNumber);
   app.add_option("--most", q.most, "leave out networks of more forward multiply-adds per step, in 1e9")->check(CLI::PositiveNumber);

@@ -188,9 +188,9 @@ result one(const request& q, const network_entry& e, const std::shared_ptr<const
     r.facts["parameters"] = model.weights().parameter_count();
     r.facts["training_mib"] = double(model.training().bytes()) / 1048576;
     r.facts["processor_seconds_per_step"] = training / double(t.state.step);
-    const shape in{1, b.bands, rule.at_least(512), rule.at_least(512)};
-    r.facts["gmacs_512"] = double(graph::total_macs(model.inference().graph(), &in, 1)) / 1e9;
-    const tensor<float> x(in);
+    const shape tile{1, b.bands, rule.at_least(512), rule.at_least(512)};
+    r.facts["gmacs_512"] = double(graph::total_macs(model.inference().graph(), &tile, 1)) / 1e9;
+    const tensor<float> x(tile);
     double fastest = 1e9;
     for (int k = 0; k < 3; ++k) {
       const double from = processor_seconds();
@@ -358,7 +358,7 @@ int main(int argc, char** argv) {
   app.add_option("--batch", q.batch, "crops per step")->capture_default_str()->check(CLI::Range(1, 1024));
   app.add_option("--optimizer", q.optimizer, "sgd, adam, adamw, rmsprop")->capture_default_str();
   app.add_option("--lr", q.rate, "learning rate, poly schedule")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--rate-of", q.rates, "NAME=RATE: another rate for one network");
+  app.add_option("--rate-of", q.rates, "NAME=RATE: another rate for one network")->allow_extra_args(false);
   app.add_option("--weight-decay", q.decay, "weight decay")->capture_default_str()->check(CLI::NonNegativeNumber);
   app.add_option("--validations", q.validations, "validations, evenly over the training")->capture_default_str()->check(CLI::Range(1, 1000));
   app.add_option("--tile", q.tile, "side of validation's tiles")->capture_default_str()->check(CLI::Range(16, 65536));

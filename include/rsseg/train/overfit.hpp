@@ -13,10 +13,10 @@
 namespace rsseg::train {
 
 struct overfit_options {
-  double target = 0.2;                          ///< part of the first loss that must be gone below
-  int steps = 300;                              ///< at most, with one learning rate
-  std::vector<double> rates{1e-3, 3e-4, 1e-4};  ///< of Adam, tried in this order
-  int patience = 80;                            ///< a rate is given up if the loss has not once been below `hopeless` of its start by then
+  double target = 0.2;                                ///< part of the first loss that must be gone below
+  int steps = 300;                                    ///< at most, with one learning rate
+  std::vector<double> rates{1e-3, 3e-4, 1e-4, 1e-2};  ///< of Adam, tried in this order
+  int patience = 80;                                  ///< a rate is given up if the loss has not once been below `hopeless` of its start by then
   double hopeless = 0.8;
   std::uint64_t seed = 1;
   double seconds = 0;  ///< > 0: stop after this time, unfinished
