@@ -73,11 +73,29 @@ struct train_result {
   std::vector<nlohmann::json> log;  ///< all lines of the log
 };
 
+/// A stage of a system of several networks (scene/): its weights, the loss and gradients of a batch, and what they are worth.
+class learner {
+ public:
+  virtual ~learner() = default;
+  virtual parameter_store<float>& weights() = 0;
+  /// Before the first step.
+  virtual void prepare(const train_options& o) = 0;
+  /// Loss of one batch; class_weights (1,K,1,1) or null. A step is a function of the weights, the batch and the state.
+  virtual double step(const data::batch& b, const tensor<float>* class_weights, const train_options& o, const cpu::run_state& state) = 0;
+  /// Of the last step, laid out like weights().values().
+  virtual std::vector<float>& gradients() = 0;
+  virtual confusion_matrix validate(const data::dataset& set, const train_options& o, const image_callback& each) = 0;
+};
+
 class trainer {
  public:
   trainer(const network_entry& net, basic_model<float>& model, std::shared_ptr<const data::dataset> train_set,
           std::shared_ptr<const data::dataset> val_set, const weights_info& info, const train_options& options)
-      : net_(net), model_(model), train_set_(std::move(train_set)), val_set_(std::move(val_set)), info_(info), o_(options) {}
+      : name_(net.name), net_(&net), model_(&model), train_set_(std::move(train_set)), val_set_(std::move(val_set)), info_(info), o_(options) {}
+  /// name: what a checkpoint must have been made by to be resumed.
+  trainer(std::string name, learner& stage, std::shared_ptr<const data::dataset> train_set, std::shared_ptr<const data::dataset> val_set,
+          const weights_info& info, const train_options& options)
+      : name_(std::move(name)), stage_(&stage), train_set_(std::move(train_set)), val_set_(std::move(val_set)), info_(info), o_(options) {}
 
   train_result run(const train_events& events) {
     namespace fs = std::filesystem;
@@ -94,17 +112,9 @@ class trainer {
       class_weights.assign(w.begin(), w.end());
       o_.loss.class_weights = true;
     }
-    model_.set_memory_limit(o_.memory_limit);
-    optimizer<float> opt(model_.weights(), o_.optimizer);
+    optimizer<float> opt(weights(), o_.optimizer);
     if (o_.head_rate != 1 && !o_.backbone.empty()) opt.scale_rate(o_.head_rate, [&](const std::string& name) { return !in_backbone(name); });
-    build_options lowered = model_.options();
-    lowered.training = true;
-    graph::graph g = lower_network(model_.build(), lowered);
-    if (o_.prepare) o_.prepare(g);
-    if (o_.cuda)
-      o_.cuda->prepare(std::move(g), o_.loss, o_.recompute, opt);
-    else
-      model_.prepare_training(std::move(g), o_.loss, o_.recompute);
+    prepare(opt);
 
     data::loader_options lo;
     lo.batch = o_.batch, lo.workers = o_.workers, lo.seed = o_.seed, lo.augment = o_.augment, lo.sampling = o_.sampling, lo.normalize = o_.normalize;
@@ -118,7 +128,7 @@ class trainer {
     s.settings = settings(total);
     const std::string checkpoint = o_.out + "/checkpoint.safetensors", log_path = o_.out + "/log.jsonl";
     if (o_.resume && fs::exists(checkpoint, none)) {
-      s = load_checkpoint(checkpoint, model_.weights(), opt, s.settings);
+      s = load_checkpoint(checkpoint, weights(), opt, s.settings);
       if (o_.cuda) o_.cuda->push(opt);
       loader.restore(s.position);
       result.log = read_log(log_path, s.step);
@@ -199,6 +209,11 @@ class trainer {
       for (int a = 0; a < o_.accumulate; ++a) {
         const data::batch b = loader.next();
         const std::uint64_t number = s.step * std::uint64_t(o_.accumulate) + std::uint64_t(a);
+        if (stage_) {
+          loss += stage_->step(b, class_weights.empty() ? nullptr : &weights_input, o_, cpu::run_state{o_.seed, number}) / o_.accumulate;
+          if (o_.accumulate > 1) accumulate(accumulated, a == 0);
+          continue;
+        }
         std::vector<const tensor<float>*> inputs;
         std::vector<tensor<float>> made;
         tensor<std::int32_t> labels;
@@ -216,13 +231,13 @@ class trainer {
           if (runs.size() > 16) loss += o_.cuda->loss(runs.front()) / o_.accumulate, runs.erase(runs.begin());  // only so many are kept
           continue;
         }
-        loss += model_.train_step(inputs, targets, cpu::run_state{o_.seed, number}) / o_.accumulate;
+        loss += model_->train_step(inputs, targets, cpu::run_state{o_.seed, number}) / o_.accumulate;
         if (o_.accumulate > 1) accumulate(accumulated, a == 0);
       }
       if (o_.cuda)
         o_.cuda->update(lr, 1.0 / o_.accumulate);
       else if (std::isfinite(loss))
-        opt.step(o_.accumulate > 1 ? accumulated : model_.training().gradients(), lr, 1.0 / o_.accumulate);
+        opt.step(o_.accumulate > 1 ? accumulated : gradients(), lr, 1.0 / o_.accumulate);
       ++s.step;
       s.position = loader.state();
       s.elapsed = elapsed();
@@ -242,7 +257,7 @@ class trainer {
       if (done || stop || elapsed() - last_checkpoint > o_.checkpoint_seconds || (o_.checkpoint_steps && s.step % o_.checkpoint_steps == 0)) {
         settle(0);
         fetch(opt);
-        save_checkpoint(checkpoint, model_.weights(), opt, s);
+        save_checkpoint(checkpoint, weights(), opt, s);
         last_checkpoint = elapsed();
       }
       if (stop) {
@@ -257,13 +272,30 @@ class trainer {
   }
 
  private:
+  parameter_store<float>& weights() { return stage_ ? stage_->weights() : model_->weights(); }
+  std::vector<float>& gradients() { return stage_ ? stage_->gradients() : model_->training().gradients(); }
+  void prepare(optimizer<float>& opt) {
+    if (stage_) {
+      if (o_.cuda) throw usage_error("systems of several networks train on the CPU; leave --device out");
+      return stage_->prepare(o_);
+    }
+    model_->set_memory_limit(o_.memory_limit);
+    build_options lowered = model_->options();
+    lowered.training = true;
+    graph::graph g = lower_network(model_->build(), lowered);
+    if (o_.prepare) o_.prepare(g);
+    if (o_.cuda)
+      o_.cuda->prepare(std::move(g), o_.loss, o_.recompute, opt);
+    else
+      model_->prepare_training(std::move(g), o_.loss, o_.recompute);
+  }
   /// What the device has to the host.
   void fetch(optimizer<float>& opt) {
     if (o_.cuda) o_.cuda->fetch(opt);
   }
   scene::predictor own_predictor() {
     if (o_.cuda) return [learner = o_.cuda](const tensor<float>& x) { return learner->infer(x); };
-    return predictor_of(model_);
+    return predictor_of(*model_);
   }
   bool in_backbone(const std::string& name) const {
     for (std::size_t at = 0; at < o_.backbone.size();) {
@@ -274,7 +306,7 @@ class trainer {
     return false;
   }
   nlohmann::json settings(std::uint64_t total) const {
-    return {{"network", net_.name},
+    return {{"network", name_},
             {"classes", info_.classes},
             {"bands", info_.bands},
             {"batch", o_.batch},
@@ -298,7 +330,7 @@ class trainer {
     return lines;
   }
   void accumulate(std::vector<float>& sum, bool first) {
-    const auto& g = model_.training().gradients();
+    const auto& g = gradients();
     if (first)
       sum = g;
     else
@@ -307,25 +339,24 @@ class trainer {
   /// Swaps in the averaged weights while f runs, if there are any. Running statistics are not averaged.
   template <class F>
   void with_average(optimizer<float>& opt, const F& f) {
-    auto& values = model_.weights().values();
+    auto& values = weights().values();
     std::vector<float> kept;
     if (!opt.average().empty()) {
       kept = values;
-      for (const stored_tensor& t : model_.weights().entries())
+      for (const stored_tensor& t : weights().entries())
         if (t.trained) std::copy_n(opt.average().begin() + std::ptrdiff_t(t.offset), t.size, values.begin() + std::ptrdiff_t(t.offset));
-      model_.weights().touch();
+      weights().touch();
     }
     f();
-    if (!kept.empty()) std::copy(kept.begin(), kept.end(), values.begin()), model_.weights().touch();
+    if (!kept.empty()) std::copy(kept.begin(), kept.end(), values.begin()), weights().touch();
   }
   template <class Log>
   void validate(optimizer<float>& opt, training_state& s, const train_events& events, const Log& write_log) {
     with_average(opt, [&] {
-      const auto options = tiling_of(net_, model_, o_.tile, o_.normalize);
-      const scene::predictor predict = o_.predictor ? o_.predictor : own_predictor();
-      const confusion_matrix m = evaluate(predict, *val_set_, options, [&](std::size_t, std::size_t, const data::sample&, const auto&) {
-        return !(events.interrupted && events.interrupted());
-      });
+      const auto each = [&](std::size_t, std::size_t, const data::sample&, const auto&) { return !(events.interrupted && events.interrupted()); };
+      const confusion_matrix m =
+          stage_ ? stage_->validate(*val_set_, o_, each)
+                 : evaluate(o_.predictor ? o_.predictor : own_predictor(), *val_set_, tiling_of(*net_, *model_, o_.tile, o_.normalize), each);
       if (events.interrupted && events.interrupted()) return;
       ++s.evaluations;
       const segmentation_scores scores = m.scores();
@@ -346,11 +377,13 @@ class trainer {
     auto metadata = info_.to_metadata();
     metadata["rsseg.step"] = std::to_string(s.step);
     if (s.best_miou >= 0) metadata["rsseg.val_miou"] = std::to_string(s.best_miou);
-    io::write_safetensors(o_.out + "/weights.safetensors", weights_as_tensors(model_.weights()), metadata);
+    io::write_safetensors(o_.out + "/weights.safetensors", weights_as_tensors(weights()), metadata);
   }
 
-  const network_entry& net_;
-  basic_model<float>& model_;
+  std::string name_;
+  const network_entry* net_ = nullptr;  // a network,
+  basic_model<float>* model_ = nullptr;
+  learner* stage_ = nullptr;  // or a stage of a system
   std::shared_ptr<const data::dataset> train_set_, val_set_;
   weights_info info_;
   train_options o_;
