@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "commands.hpp"
+#include "rsseg/scene/system.hpp"
 #include "rsseg/train/evaluate.hpp"
 #include "rsseg/train/metrics_report.hpp"
 #include "rsseg/train/progress.hpp"
@@ -62,6 +63,9 @@ void write_overlay(const segment_request& q, const loaded_scene& n) {
 }  // namespace
 
 loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory) {
+  if (scene::is_system_folder(request.weights)) return load_system(request, max_memory);
+  if (!request.mode.empty() || request.view >= 0)
+    throw usage_error("--mode and --view are for systems of several networks; " + request.weights + " is one network");
   loaded_network n = load_network(request);
   n.model->set_memory_limit(max_memory);
   loaded_scene s;
@@ -118,6 +122,7 @@ void run_segment(segment_request q, const common_options& common) {
     if (!out->empty() && std::filesystem::equivalent(*out, q.input, none))
       throw usage_error(*out + ": is the input; choose another file for the result");
   if (!q.overlay.empty() && q.overlay == q.output) throw usage_error("--overlay and -o are the same file");
+  q.load.overlap = q.overlap;
   loaded_scene n = load_scene(q.load, q.tile, std::size_t(q.max_memory * 1048576));
   scene::segment_options o = n.tiling;
   o.overlap = q.overlap, o.blend = q.blend, o.batch = q.batch;
@@ -187,12 +192,15 @@ void add_segment(CLI::App& app, common_options& common) {
   c->add_option("--input", q->inputs, "NAME=FILE of one of several inputs, for weights trained with --input; may be repeated")->expected(1);
   c->add_option("-o,--output", q->output, "map: .tif (georeferenced) or .png")->required();
   c->add_option("--net", q->load.net, "network (default: as the weights say)");
-  c->add_option("--weights", q->load.weights, "weights (.safetensors)")->required();
+  c->add_option("--weights", q->load.weights, "weights (.safetensors), or the folder that training a system left")->required();
   c->add_option("--classes", q->load.classes, "number of classes, if the weights do not say")->check(CLI::Range(1, 255));
   c->add_option("--normalize", q->load.normalize, "imagenet, unit, MEAN/STD, if the weights do not say");
   c->add_option("--overlay", q->overlay, "picture with the map over it");
   c->add_option("--alpha", q->alpha, "opacity of the overlay")->capture_default_str()->check(CLI::Range(0.0, 1.0));
   c->add_option("--tile", q->tile, "side of tiles in pixels")->capture_default_str()->check(CLI::Range(16, 65536));
+  c->add_option("--mode", q->load.mode, "of a system: how it infers, see rsseg list --systems");
+  c->add_option("--view", q->load.view, "of a system: side of the region looked at together; 0: the whole scene (default: as trained)")
+      ->check(CLI::Range(0, 65536));
   c->add_option("--overlap", q->overlap, "pixels shared by neighbouring tiles (default: from the receptive field)")->check(CLI::NonNegativeNumber);
   c->add_option("--batch", q->batch, "tiles run together")->capture_default_str()->check(CLI::Range(1, 1024));
   c->add_option("--refine", q->refine, refine_help)->expected(1);

@@ -11,23 +11,10 @@
 #include "rsseg/train/report.hpp"
 #include "rsseg/train/trainer.hpp"
 #include "stages.hpp"
+#include "train_request.hpp"
 
 namespace rsseg::program {
 namespace {
-
-struct train_request {
-  std::string net, data, val, out, init, coarse = "perturb", normalize = "auto", optimizer, schedule, loss = "ce", weighting = "none",
-                                         augment = "aerial";
-  int classes = 0, crop = 0, batch = 0, accumulate = 1, workers = 2, ignore = -1, tile = 0;
-  double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = 0, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1,
-         checkpoint_every = 60, head_rate = 0;
-  std::uint64_t steps = 0, seed = 1, checkpoint_steps = 0, epoch_draws = 0;
-  std::vector<std::string> inputs, priors;
-  double input_dropout = 0;
-  bool resume = false, recompute = false, nesterov = false, freeze_norm = false;
-  double max_memory = 0;
-  device_request where;
-};
 
 graph::loss_term term_named(const std::string& name) {
   graph::loss_term t;
@@ -37,6 +24,8 @@ graph::loss_term term_named(const std::string& name) {
     t.kind = graph::loss_kind::dice, t.alpha = 1;
   else if (name == "focal")
     t.kind = graph::loss_kind::focal, t.alpha = 2;
+  else if (name == "focal3")
+    t.kind = graph::loss_kind::focal, t.alpha = 3;
   else if (name == "jaccard")
     t.kind = graph::loss_kind::jaccard, t.alpha = 1;
   else if (name == "tversky")
@@ -47,7 +36,7 @@ graph::loss_term term_named(const std::string& name) {
     t.kind = graph::loss_kind::ohem, t.alpha = 0.7, t.count = 100000;
   else
     throw usage_error("loss \"" + name +
-                      "\": unknown; use ce, dice, focal, jaccard, tversky, lovasz, ohem, or a sum such as ce+dice or ce+0.5*lovasz");
+                      "\": unknown; use ce, dice, focal, focal3, jaccard, tversky, lovasz, ohem, or a sum such as ce+dice or ce+0.5*lovasz");
   return t;
 }
 
@@ -117,26 +106,12 @@ std::size_t memory_of_machine() {
   return ::sysinfo(&s) == 0 ? std::size_t(s.totalram) * s.mem_unit : 0;
 }
 
-void run_train(const train_request& q, const common_options& common) {
-  const network_entry& e = network_named(q.net);
-  const bool refiner = train::is_refiner(q.net);
-  if (!e.segmenter && !refiner) throw usage_error("network '" + q.net + "' is trained as a part of a larger system, not by itself");
-  data::open_options open;
-  open.classes = q.classes, open.ignore_id = q.ignore;
-  std::vector<std::pair<std::string, int>> inputs, val_inputs;
-  const auto set = open_with_inputs(q.data, open, q.inputs, {}, inputs);
-  open.classes = set->classes().count();
-  // A refiner by itself maps nothing: it is measured behind a network, by eval --refine.
-  const auto val = q.val.empty() || refiner ? nullptr : open_with_inputs(q.val, open, q.inputs, inputs, val_inputs);
-  if (val && val->bands() != set->bands())
-    throw usage_error(q.val + ": images of " + std::to_string(val->bands()) + " bands, " + q.data + " has " + std::to_string(set->bands()));
-  const recipe& d = e.defaults;
+}  // namespace
 
+train::train_options options_of(const train_request& q, const recipe& d, int crop, const std::string& loss, const data::dataset& set) {
   train::train_options o;
   o.out = q.out, o.seed = q.seed, o.steps = q.steps, o.epochs = q.epochs, o.minutes = q.minutes;
   o.batch = q.batch ? q.batch : d.batch, o.accumulate = q.accumulate, o.workers = q.workers;
-  const auto legal = [&](int n) { return scene::size_rule{e.size_multiple, e.size_offset, e.minimum_size}.at_least(n); };
-  const int crop = legal(q.crop ? q.crop : d.crop);
   o.augment = q.augment == "aerial"    ? data::augment_options::aerial(crop)
               : q.augment == "upright" ? data::augment_options::upright(crop, crop)
                                        : data::augment_options::none();
@@ -145,7 +120,7 @@ void run_train(const train_request& q, const common_options& common) {
   o.augment.crop_height = o.augment.crop_width = crop;
   o.sampling.by_area = true, o.sampling.balance = q.balance, o.sampling.draws_per_epoch = std::size_t(q.epoch_draws);
   o.normalize = q.normalize == "auto" && train::refiner_wants_unit_image(q.net) ? data::normalization::unit()
-                : q.normalize == "auto" ? (set->bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(*set))
+                : q.normalize == "auto" ? (set.bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(set))
                                         : data::normalization::parse(q.normalize);
   o.optimizer.kind = train::optimizer_named(q.optimizer.empty() ? d.optimizer : q.optimizer);
   const bool adam = o.optimizer.kind == train::optimizer_kind::adam || o.optimizer.kind == train::optimizer_kind::adamw;
@@ -157,14 +132,47 @@ void run_train(const train_request& q, const common_options& common) {
   o.schedule.kind = q.schedule.empty() ? d.schedule : q.schedule;
   o.schedule.base = q.lr > 0 ? q.lr : same ? d.learning_rate : adam ? 1e-3 : 1e-2;
   o.schedule.warmup = q.warmup;
-  o.loss = parse_loss(q.loss);
-  o.loss.ignore = set->classes().ignore_id;
+  o.loss = parse_loss(loss);
+  o.loss.ignore = set.classes().ignore_id;
   o.weighting = data::parse_class_weighting(q.weighting);
   o.tile = q.tile ? q.tile : std::max(crop, 512);
   o.evaluate_every = q.evaluate_every, o.checkpoint_seconds = q.checkpoint_every, o.checkpoint_steps = q.checkpoint_steps;
   o.recompute = q.recompute, o.resume = q.resume;
   o.memory_limit = q.max_memory > 0 ? std::size_t(q.max_memory * 1048576) : memory_of_machine() / 10 * 9;
   o.head_rate = q.head_rate > 0 ? q.head_rate : q.init.empty() ? 1 : d.head_rate, o.backbone = d.backbone;
+  return o;
+}
+
+train::weights_info info_of(const std::string& network, const data::dataset& set, const data::normalization& normalize) {
+  train::weights_info info;
+  info.network = network, info.classes = set.classes().count(), info.bands = set.bands(), info.class_names = set.classes().names,
+  info.ignore_id = set.classes().ignore_id;
+  for (const auto& c : set.classes().palette) info.colours.push_back({c[0], c[1], c[2]});
+  info.normalize = normalize.text();
+  return info;
+}
+
+namespace {
+
+void run_train(const train_request& q, const common_options& common) {
+  if (train_system(q, common)) return;
+  const network_entry& e = network_named(q.net);
+  const bool refiner = train::is_refiner(q.net);
+  if (!e.segmenter && !refiner) throw usage_error("network '" + q.net + "' is trained as a part of a larger system, not by itself");
+  if (!q.stage.empty() || q.patch) throw usage_error("--stage and --patch are for systems of several networks; '" + q.net + "' is one network");
+  data::open_options open;
+  open.classes = q.classes, open.ignore_id = q.ignore;
+  std::vector<std::pair<std::string, int>> inputs, val_inputs;
+  const auto set = open_with_inputs(q.data, open, q.inputs, {}, inputs);
+  open.classes = set->classes().count();
+  // A refiner by itself maps nothing: it is measured behind a network, by eval --refine.
+  const auto val = q.val.empty() || refiner ? nullptr : open_with_inputs(q.val, open, q.inputs, inputs, val_inputs);
+  if (val && val->bands() != set->bands())
+    throw usage_error(q.val + ": images of " + std::to_string(val->bands()) + " bands, " + q.data + " has " + std::to_string(set->bands()));
+  const recipe& d = e.defaults;
+  const int crop = scene::size_rule{e.size_multiple, e.size_offset, e.minimum_size}.at_least(q.crop ? q.crop : d.crop);
+  const std::string loss = q.loss.empty() ? "ce" : q.loss;
+  train::train_options o = options_of(q, d, crop, loss, *set);
 
   build_options b;
   b.classes = set->classes().count(), b.bands = set->bands(), b.freeze_norm = q.freeze_norm;
@@ -190,11 +198,8 @@ void run_train(const train_request& q, const common_options& common) {
       throw input_error(q.init + ": holds no tensor of this network; " + report.text());
     say("initial weights from " + q.init + (report.text().empty() ? "" : ": " + report.text()));
   }
-  train::weights_info info;
-  info.network = e.name, info.classes = b.classes, info.bands = b.bands, info.class_names = set->classes().names,
-  info.ignore_id = set->classes().ignore_id;
-  for (const auto& c : set->classes().palette) info.colours.push_back({c[0], c[1], c[2]});
-  info.normalize = o.normalize.text(), info.inputs = inputs;
+  train::weights_info info = info_of(e.name, *set, o.normalize);
+  info.inputs = inputs;
   say(std::string(e.title) + ": " + with_units(double(model.weights().parameter_count())) + " parameters, " + std::to_string(b.classes) +
       " classes, " + std::to_string(set->size()) + " images, crops of " + std::to_string(crop) + ", batch " + std::to_string(o.batch) + ", " +
       (q.optimizer.empty() ? d.optimizer : q.optimizer.c_str()) + " at " + std::to_string(o.schedule.base));
@@ -280,7 +285,7 @@ void run_train(const train_request& q, const common_options& common) {
              {"steps", std::to_string(result.state.step) + " of batch " + std::to_string(o.batch * o.accumulate) + " at " + std::to_string(crop) +
                            " x " + std::to_string(crop)},
              {"time", train::duration_text(result.state.elapsed)},
-             {"loss", q.loss + (q.weighting == "none" ? "" : ", class weights: " + q.weighting)},
+             {"loss", loss + (q.weighting == "none" ? "" : ", class weights: " + q.weighting)},
              {"seed", std::to_string(q.seed)}};
   const bool finished = !result.interrupted;
   if (val && finished && !interrupted()) {
@@ -393,6 +398,9 @@ void add_train(CLI::App& app, common_options& common) {
   g->add_option("--epochs", q->epochs, "passes over the data")->check(CLI::PositiveNumber);
   g->add_option("--steps", q->steps, "optimiser steps")->check(CLI::PositiveNumber);
   g->add_option("--minutes", q->minutes, "minutes; the learning rate then follows the clock")->check(CLI::PositiveNumber);
+  c->add_option("--stage", q->stage, "of a system of several networks: train this stage only (default: all, one after the other)");
+  c->add_option("--patch", q->patch, "side of full-resolution patches in pixels (systems; --crop is then the view they lie in)")
+      ->check(CLI::Range(16, 16384));
   c->add_option("--classes", q->classes, "number of classes (default: from classes.json or the masks)")->check(CLI::Range(1, 255));
   c->add_option("--ignore", q->ignore, "class id that is not learnt from (default 255 or classes.json)")->check(CLI::Range(0, 255));
   c->add_option("--crop", q->crop, "side of training crops in pixels (default: the network's recipe)")->check(CLI::Range(8, 16384));
@@ -408,7 +416,8 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--head-rate", q->head_rate, "learning-rate factor outside the backbone")->check(CLI::PositiveNumber);
   c->add_option("--clip", q->clip, "largest gradient norm")->check(CLI::NonNegativeNumber);
   c->add_option("--ema", q->ema, "decay of averaged weights, e.g. 0.999; 0: none")->check(CLI::Range(0.0, 0.99999));
-  c->add_option("--loss", q->loss, "ce, dice, focal, jaccard, tversky, lovasz, ohem, or a sum: ce+dice, ce+0.5*lovasz")->capture_default_str();
+  c->add_option("--loss", q->loss,
+                "ce, dice, focal, focal3, jaccard, tversky, lovasz, ohem, or a sum: ce+dice, ce+0.5*lovasz (default: ce, or the system's)");
   c->add_option("--class-weights", q->weighting, "none, median, inverse, enet, effective: from the class frequencies")->capture_default_str();
   c->add_option("--balance", q->balance, "share of crops that are chosen to hold a rare class, 0..1")->check(CLI::Range(0.0, 1.0));
   add_device_options(c, q->where);

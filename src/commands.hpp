@@ -40,6 +40,8 @@ struct loaded_network {
 };
 struct load_request {
   std::string net, weights, normalize;
+  std::string mode;                  ///< of a system, see scene::system::modes
+  int view = -1, overlap = -1;       ///< of a system: pixels looked at together, shared by neighbouring views
   std::string image = "this image";  ///< whose bands these are, for messages
   int classes = 0, bands = 0;
   bool segmenter = true;
@@ -61,6 +63,8 @@ struct loaded_scene {
 };
 /// tile: side of the windows, 0: 512. max_memory: bytes each network may use, 0: no limit. Throws as load_network.
 loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory = 0);
+/// The same for a folder that training a system left (cmd_systems.cpp).
+loaded_scene load_system(const load_request& request, std::size_t max_memory);
 
 /// A data set with further inputs: --input NAME=FOLDER for each, the first one naming the images themselves. `known`: what weights remember; their
 /// names are the folders where --input does not say otherwise. Sets `inputs` to names and bands (empty: images alone). Throws usage_error,

@@ -234,6 +234,37 @@ class Refuses(Case):
     def test_memory(self):
         self.refused(5, ["MiB", "smaller"], "segment", self.dir / "scene.png", "-o", self.dir / "m.png", "--weights", self.weights, "--max-memory", 1)
 
+    def test_systems(self):
+        """All stages, each resumable; modes; odd scenes; what is missing."""
+        run = self.dir / "system"
+        train = ["train", "--net", "takahama", "--data", self.dir / "set", "--patch", 8, "--crop", 64, "--batch", 1, "--workers", 0, "--threads", 1, "--out", run]
+        self.refused(3, ["patches", "--stage patches"], *train, "--steps", 1, "--stage", "grid")
+        self.refused(2, ["first", "end-to-end"], *train, "--steps", 1, "--stage", "first")
+        r = json.loads(self.run_ok("--json", *train, "--val", self.dir / "set", "--steps", 3))
+        self.assertEqual([s["steps"] for s in r["stages"].values()], [3, 3, 3])
+        bits = (run / "end-to-end" / "weights.safetensors").read_bytes()
+        self.run_ok("-q", *train, "--val", self.dir / "set", "--steps", 3, "--resume")  # nothing is left to do
+        self.assertEqual(bits, (run / "end-to-end" / "weights.safetensors").read_bytes())
+        (self.dir / "dot.png").write_bytes(png(1, 1, 3, lambda x, y: b"abc"))
+        for scene in ("scene.png", "dot.png"):
+            for mode in ("fusion", "patches"):
+                self.run_ok("-q", "segment", self.dir / scene, "-o", self.dir / "system.png", "--weights", run, "--mode", mode)
+        self.refused(2, ["best", "fusion"], "segment", self.dir / "scene.png", "-o", self.dir / "m.png", "--weights", run, "--mode", "best")
+        self.refused(2, "--view", "segment", self.dir / "scene.png", "-o", self.dir / "m.png", "--weights", run, "--view", 50)
+        self.refused(2, "glnet", "segment", self.dir / "scene.png", "-o", self.dir / "m.png", "--weights", run, "--net", "glnet")
+        self.refused(2, "--mode", "segment", self.dir / "scene.png", "-o", self.dir / "m.png", "--weights", self.weights, "--mode", "both")
+        (run / "end-to-end" / "weights.safetensors").unlink()
+        self.refused(3, ["end-to-end", "missing"], "segment", self.dir / "scene.png", "-o", self.dir / "m.png", "--weights", run)
+        # Masks that say nothing: no pixel is learnt from, nothing becomes a number that is none.
+        blank = self.dir / "blank"
+        for part in ("images", "masks"):
+            (blank / part).mkdir(parents=True)
+        (blank / "images" / "0.png").write_bytes(image(0))
+        (blank / "masks" / "0.png").write_bytes(mask(0, ids=(255, 255)))
+        out = json.loads(self.run_ok("--json", "train", "--net", "takahama", "--data", blank, "--classes", 2, "--patch", 8, "--crop", 32, "--batch", 1, "--workers", 0,
+                                     "--steps", 1, "--threads", 1, "--out", self.dir / "blank-run"))
+        self.assertEqual([s["loss"] for s in out["stages"].values()], [0, 0, 0])
+
     def test_manifests(self):
         for text in ("", "{", "[1, 2]", '{"format": 1}', '{"format": 1, "system": "nope", "variant": "x", "fill_prefix": ""}', '{"format": "magic 1"}'):
             path = self.dir / "m.json"
