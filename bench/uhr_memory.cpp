@@ -4,13 +4,14 @@
 //   uhr_memory [METHOD SIDE]     whole, patches, glnet, glnet-view, fctl, magnet-fast at 2448, 5000, 10000
 // planned: arena and packed weights of all engines, and what is kept between windows. resident: peak of the process less what it had
 // before the first network. Pixels are made when they are asked for. Memory is reached after one pass of each kind, so that is what runs:
-// every network once or twice, not every patch; seconds per scene are the passes' times by their number.
+// every network once or twice, not every patch; seconds per scene are
+// the passes' CPU times by their number, one thread.
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <string>
 
@@ -32,7 +33,8 @@ std::size_t resident_peak() {
     if (line.rfind("VmHWM:", 0) == 0) return std::size_t(std::stoull(line.substr(6))) * 1024;
   return 0;
 }
-double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+/// Of this process's CPU: one thread runs, and other programs do not count.
+double seconds() { return double(std::clock()) / CLOCKS_PER_SEC; }
 
 struct outcome {
   double arena = 0, packed = 0, kept = 0, weights = 0, resident = 0, scene_seconds = 0;

@@ -326,15 +326,16 @@ struct eval_request {
   bool blend = false;
 };
 
-void run_eval(const eval_request& q, const common_options& common) {
-  loaded_network n = load_network(q.load);
+void run_eval(eval_request q, const common_options& common) {
+  q.load.overlap = q.overlap;
+  loaded_scene n = load_scene(q.load, q.tile);
   data::open_options open;
   open.classes = n.info.classes, open.ignore_id = q.ignore;
   std::vector<std::pair<std::string, int>> inputs;
   const auto set = open_with_inputs(q.data, open, q.inputs, n.info.inputs, inputs);
   if (set->bands() != n.info.bands)
     throw usage_error(q.data + ": images of " + std::to_string(set->bands()) + " bands; the weights were trained on " + std::to_string(n.info.bands));
-  auto tiling = train::tiling_of(*n.entry, *n.model, q.tile, n.normalize);
+  auto tiling = n.tiling;
   tiling.overlap = q.overlap, tiling.blend = q.blend;
   train::progress_options po;
   po.quiet = common.quiet;
@@ -345,16 +346,15 @@ void run_eval(const eval_request& q, const common_options& common) {
   r.colors = n.palette;
   const std::size_t step = std::max<std::size_t>(1, set->size() / 3);
   const scene::stage_list stages = make_stages(q.refine, q.constraints, {n.info.classes, n.info.bands, n.info.class_names, 0});
-  scene::network_predictor network(predictor_on(*n.model, q.load.where), n.normalize);
   const auto map = [&](const data::pixels& image) {
-    if (stages.empty()) return train::segment_pixels(network, image, tiling);
+    if (stages.empty()) return train::segment_pixels(*n.predictor, image, tiling);
     const auto source = train::source_of(image);
     std::vector<std::uint8_t> ids(std::size_t(image.width) * std::size_t(image.height));
     io::raster_info out = source->info();
     out.bands = 1, out.type = io::sample_type::u8;
     io::memory_raster sink(out);
     const auto go_on = [](const auto&...) { return !interrupted(); };
-    auto scores = scene::collect_scores(network, *source, tiling, go_on);
+    auto scores = scene::collect_scores(*n.predictor, *source, tiling, go_on);
     if (scores) scores = scene::refine_scores(std::move(scores), *source, stages, go_on);
     if (scores)
       scene::write_map(*scores, sink, [&](int y, int rows, const std::uint8_t* from) {
@@ -371,8 +371,8 @@ void run_eval(const eval_request& q, const common_options& common) {
   if (interrupted()) throw CLI::RuntimeError(130);
   bar.finish();
   if (!q.report.empty()) {
-    r.title = std::string(n.entry->title) + " on " + q.data;
-    r.facts = {{"network", n.entry->title}, {"weights", q.load.weights}, {"data", q.data + ", " + std::to_string(set->size()) + " images"}};
+    r.title = n.title + " on " + q.data;
+    r.facts = {{"network", n.title}, {"weights", q.load.weights}, {"data", q.data + ", " + std::to_string(set->size()) + " images"}};
     r.matrix = &m, r.boundary = boundary.get();
     train::write_report(q.report, r);
   }
@@ -450,7 +450,9 @@ void add_eval(CLI::App& app, common_options& common) {
   auto q = std::make_shared<eval_request>();
   auto* c = app.add_subcommand("eval", "measure weights on labelled images");
   c->add_option("--net", q->load.net, "network (default: as the weights say)");
-  c->add_option("--weights", q->load.weights, "weights (.safetensors)")->required();
+  c->add_option("--weights", q->load.weights, "weights (.safetensors), or the folder that training a system left")->required();
+  c->add_option("--mode", q->load.mode, "of a system: how it infers");
+  c->add_option("--view", q->load.view, "of a system: side of the region looked at together; 0: the whole image")->check(CLI::Range(0, 65536));
   c->add_option("--data", q->data, "folder, list file, or NAME:DIR[:PART]")->required();
   c->add_option("--classes", q->load.classes, "number of classes, if the weights do not say")->check(CLI::Range(1, 255));
   c->add_option("--ignore", q->ignore, "class id that does not count (default 255 or classes.json)")->check(CLI::Range(0, 255));
