@@ -82,6 +82,7 @@ bool train_system(const train_request& q, const common_options& common) {
   if (!sys) return false;
   if (!q.inputs.empty() || !q.priors.empty() || !q.init.empty())
     throw usage_error("--input, --prior and --init are not for systems of several networks");
+  if (q.where.device != "cpu") throw usage_error("systems of several networks train on the CPU; leave --device out");
   const train_sets sets = open_sets(q);
   scene::system_settings settings;
   const std::string normalize = q.normalize == "auto" ? (sets.train->bands() == 3 ? "imagenet" : data::measure_normalization(*sets.train).text())
@@ -123,6 +124,7 @@ bool train_system(const train_request& q, const common_options& common) {
 }
 
 loaded_scene load_system(const load_request& r, std::size_t max_memory) {
+  if (r.where.device != "cpu") throw usage_error("systems of several networks run on the CPU; leave --device out");
   const scene::system_settings settings = scene::read_settings(r.weights);
   if (!r.net.empty() && r.net != settings.info.network)
     throw usage_error(r.weights + ": belongs to system '" + settings.info.network + "', --net says '" + r.net + "'");
