@@ -13,7 +13,6 @@
 #include "rsseg/nets/fpn.hpp"
 #include "rsseg/nets/fusenet.hpp"
 #include "rsseg/nets/fusionnet.hpp"
-#include "rsseg/nets/glnet.hpp"
 #include "rsseg/nets/hazn.hpp"
 #include "rsseg/nets/hcanet.hpp"
 #include "rsseg/nets/hrnet.hpp"
@@ -75,7 +74,7 @@ TEST_CASE("pyramids and contexts learn two crops by heart") {
 
 TEST_CASE("attention, edges and regularisers learn two crops by heart") {
   learn("mfalnet", &MFALNet<>::build, 32);
-  learn("sga-net", &SGANet<from_data, 8>::build, 32);
+  learn("sga-net", &SGANet<from_data, 8>::build, 32, at_rate(1e-3), 1);
   learn("fusionnet", &FusionNet<from_data, 8>::build, 64, at_rate(3e-3), 1);
   learn("classification-with-an-edge", &ClassificationWithAnEdge<from_data, 1, 4>::build, 64, at_rate(3e-3), 1);
   learn("fusenet", &FuseNet<from_data, 8>::build, 32, at_rate(3e-3));
@@ -104,9 +103,22 @@ TEST_CASE("patches, fields of view and stages learn by heart") {
   learn("mcnn", &MCNN<>::build, 32, second);
 }
 
-TEST_CASE("an image and its patches have batches of their own") {
-  // GLNet's local branch: four patches per image, one loss of patches
-  learn("glnet-global2local", &GLNetLocal<>::build, 64, train::overfit_options(), 1);
+namespace {
+/// As GLNet's stages: one loss of four patches per image, one of the images.
+struct whole_and_patches {
+  static constexpr void build(builder& b) {
+    const auto head = [&](std::string_view name, value x) {
+      const scope s(b, name);
+      return conv(b, "out", relu(b, conv(b, "in", x, 16, {.kernel = 3})), b.classes(from_data), {.kernel = 3});
+    };
+    const value image = b.input("image_global", from_data), patches = b.input("patches", from_data);
+    b.output("ensemble", head("local", patches), 1);
+    b.output("global", head("global", image), 1);
+  }
+};
+}  // namespace
+TEST_CASE("an image and its patches have batches and labels of their own") {
+  learn("whole-and-patches", &whole_and_patches::build, 32, at_rate(1e-2));
 }
 
 TEST_CASE("crops that lack what an input needs are refused with its name") {
