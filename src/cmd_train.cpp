@@ -400,7 +400,7 @@ void add_train(CLI::App& app, common_options& common) {
   g->add_option("--minutes", q->minutes, "minutes; the learning rate then follows the clock")->check(CLI::PositiveNumber);
   c->add_option("--stage", q->stage, "of a system of several networks: train this stage only (default: all, one after the other)");
   c->add_option("--patch", q->patch, "side of full-resolution patches in pixels (systems; --crop is then the view they lie in)")
-      ->check(CLI::Range(16, 16384));
+      ->check(CLI::Range(4, 16384));
   c->add_option("--classes", q->classes, "number of classes (default: from classes.json or the masks)")->check(CLI::Range(1, 255));
   c->add_option("--ignore", q->ignore, "class id that is not learnt from (default 255 or classes.json)")->check(CLI::Range(0, 255));
   c->add_option("--crop", q->crop, "side of training crops in pixels (default: the network's recipe)")->check(CLI::Range(8, 16384));

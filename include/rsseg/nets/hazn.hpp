@@ -52,8 +52,9 @@ template <int Classes = from_data, int Width = 64, int Fc = 1024>
 struct AutoZoomTraining {
   static constexpr void build(builder& b) {
     namespace ops = graph::ops;
-    const value x = b.input("image", from_data), target = b.input("box_target", 4), weight = b.input("box_weight", 4);
+    const value x = b.input("image", from_data);
     const auto_zoom_maps m = auto_zoom_net(b, x, b.classes(Classes), Width, Fc, true);
+    const value target = b.input("box_target", 4, m.boxes.scale), weight = b.input("box_weight", 4, m.boxes.scale);
     b.output("logits", resize_like(b, m.parts, x, true), 1, label_rule::resize_logits, true);
     b.output("box_conf", m.confidence, 1, label_rule::resize_labels);
     const value error = ops::unary(b, add(b, m.boxes, ops::affine(b, target, -1, 0)), function::square);

@@ -186,7 +186,10 @@ class patch_grid_learner final : public train::learner {
     e.plan_for(extents, limit_);
     for (std::size_t k = 0; k < inputs.size(); ++k) e.set_input(int(k), inputs[k].second);
     if (labels)
-      for (auto& target : e.targets()) std::copy(labels->begin(), labels->end(), target.second.begin());
+      for (auto& target : e.targets()) {  // one label per patch; scores of patches are resized to the patches' extent
+        const std::size_t each = target.second.size() / labels->size();
+        for (std::size_t i = 0; i < labels->size(); ++i) std::fill_n(target.second.begin() + std::ptrdiff_t(i * each), each, (*labels)[i]);
+      }
     e.run(state);
     weights().touch();
     for (std::size_t i = 0; i < sum_.size(); ++i) sum_[i] += float(factor) * e.gradients()[i];
