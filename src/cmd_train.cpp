@@ -158,7 +158,15 @@ void run_train(const train_request& q, const common_options& common) {
   if (train_system(q, common)) return;
   const network_entry& e = network_named(q.net);
   const bool refiner = train::is_refiner(q.net);
-  if (!e.segmenter && !refiner) throw usage_error("network '" + q.net + "' is trained as a part of a larger system, not by itself");
+  if (!e.segmenter && !refiner) {
+    build_options b;
+    b.classes = 2;
+    const graph::graph g = lower_network(e.build, b);
+    std::string names;
+    for (int i = 0; i < g.nodes.size(); ++i)
+      if (g.nodes[i].kind == graph::op::input) names += (names.empty() ? "" : ", ") + std::string(g.name_of(i));
+    throw usage_error("network '" + q.net + "' is trained as a part of a larger system, not by itself: its inputs are " + names);
+  }
   if (!q.stage.empty() || q.patch) throw usage_error("--stage and --patch are for systems of several networks; '" + q.net + "' is one network");
   data::open_options open;
   open.classes = q.classes, open.ignore_id = q.ignore;

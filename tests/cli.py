@@ -169,6 +169,23 @@ class Refuses(Case):
             self.assertIn("on the CPU", r.stderr)
             self.assertFalse(out.exists())
 
+    def test_networks_and_data_that_do_not_fit(self):
+        def train(words, *args, code=2):
+            self.refused(code, words, "train", "--steps", 1, "--out", self.dir / "x", "--crop", 32, "--batch", 1, *args)
+        other = {"more": (image(0), mask(0, ids=(0, 2))), "gray": (png(48, 48, 1, lambda x, y: b"\5"), mask(0))}
+        for name, (picture, labels) in other.items():
+            for part, data in (("images", picture), ("masks", labels)):
+                (self.dir / name / part).mkdir(parents=True, exist_ok=True)
+                (self.dir / name / part / "0.png").write_bytes(data)
+        set_, more, gray = (self.dir / n for n in ("set", "more", "gray"))
+        train(["unknown network 'unet-61'", "near: ", "unet-16"], "--net", "unet-61", "--data", set_)
+        train(["'fusenet'", "its inputs are rgb, depth"], "--net", "fusenet", "--data", set_)
+        train(["class id 2, but there are 2 classes", "--classes"], "--net", "unet-16", "--data", set_, "--val", more, code=3)
+        train("images of 1 bands", "--net", "unet-16", "--data", set_, "--val", gray)
+        self.refused(3, "class id 2, but there are 2 classes", "eval", "--weights", self.weights, "--data", more)
+        self.refused(2, "the weights were trained on 3", "eval", "--weights", self.weights, "--data", gray)
+        self.refused(2, ["has 2 classes", "--classes says 4"], "eval", "--weights", self.weights, "--data", set_, "--classes", 4)
+
     def test_images(self):
         out = self.dir / "never.png"
         def segment(code, words, data, name="bad.png"):
