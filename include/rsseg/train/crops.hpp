@@ -292,6 +292,13 @@ inline network_feed feed_network(const graph::graph& g, std::string_view network
       tensor<float> mask(shape{p.extent().n, 1, p.extent().h, p.extent().w});
       for (std::size_t k = 0; k < mask.size(); ++k) mask.data()[k] = 2 * p.data()[k * std::size_t(c.classes) + std::size_t(best)] - 1;
       take(std::move(mask));
+    } else if (name == "truth") {  // behind "seg": its labels as a map, and where they count
+      tensor<float> x(shape{f.labels[0].extent().n, 2, f.labels[0].extent().h, f.labels[0].extent().w});
+      for (std::size_t k = 0; k < f.labels[0].size(); ++k) {
+        const std::int32_t id = f.labels[0].data()[k];
+        x.data()[2 * k] = id == 1, x.data()[2 * k + 1] = id != c.ignore;
+      }
+      take(std::move(x));
     } else if (name == "logits0") {
       take(detail::coarse_scores(c, 8, 3));
     } else if (name == "logits_lr") {
