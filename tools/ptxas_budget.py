@@ -6,7 +6,7 @@
   ptxas_budget.py check BUDGET.json LOG...          fails if a kernel is over its budget; a new one has the default's
   ptxas_budget.py update BUDGET.json LOG...         writes what was measured instead, registers rounded up to a multiple of 8
 
-BUDGET.json: {"default": [128, 0, 0, 0], "sm_80": {"conv_mma_kernel<...>": [registers, bytes spilled, bytes of stack, bytes of static shared memory]}}.
+BUDGET.json: {"default": [168, 0, 0, 0], "sm_80": {"conv_mma_kernel<...>": [registers, bytes spilled, bytes of stack, bytes of static shared memory]}}.
 Dynamic shared memory is known only when a kernel is launched: tests/emulation/shared_budget.hpp has its limits."""
 import json
 import os
@@ -75,7 +75,7 @@ def main():
     what, first, rest = sys.argv[1], sys.argv[2], sys.argv[3:]
     if what == "compile":
         sys.exit(compile_with_log(first, rest))
-    budgets = json.load(open(first)) if os.path.exists(first) else {"default": [128, 0, 0, 0]}
+    budgets = json.load(open(first)) if os.path.exists(first) else {"default": [168, 0, 0, 0]}
     kernels = {}
     for log in rest:
         kernels.update(report(log))
