@@ -106,25 +106,19 @@ TEST_CASE("executor: every operator case in fp32") {
   CHECK(cases >= 100);
 }
 
-TEST_CASE("executor: operator cases with maps in two bytes" * doctest::skip(true)) {
-  // Rounding of inputs and results: 8 or 11 bits of mantissa. What jumps (maxima, kinks, sorts) or cancels may differ more, so that only the values
-  // themselves are bounded, loosely; the loop proves that every operator runs and converts.
-  int close = 0, cases = 0;
+TEST_CASE("executor: operator cases with maps in two bytes") {
+  // A few roundings to 8 or 11 bits of mantissa, relative to the largest value of a result.
   for (const op_case& c : op_cases()) {
     const std::string name = c.name;
     if (name.rfind("large_", 0) == 0) continue;
     CAPTURE(name);
     for (const auto precision : {cuda::precision::bf16, cuda::precision::fp16}) {
       try {
-        const comparison r = compare_case(c, precision);
-        CHECK(r.worst < 3);  // and not NaN
-        close += r.worst < (precision == cuda::precision::bf16 ? 4e-2 : 6e-3), ++cases;
+        CHECK(compare_case(c, precision).worst < (precision == cuda::precision::bf16 ? 4e-2 : 6e-3));
       } catch (const std::exception& e) {
         const std::string what = name + ": " + e.what();
         FAIL_CHECK(what);
       }
     }
   }
-  MESSAGE(close << " of " << cases << " within a few roundings");
-  CHECK(close > 0.9 * cases);
 }
