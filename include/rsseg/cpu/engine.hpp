@@ -2,6 +2,7 @@
 // Runs a graph on the CPU: plans it for an input size, binds parameters, gradients and arena, and calls one kernel per node.
 // The loop is not a template of the network: a further network in a program costs a table, not code.
 #pragma once
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -224,6 +225,7 @@ class engine {
     }
   }
 
+  /// A node's numbers after run(). Outputs and the loss are dense; others may be columns of a wider tensor (plan().entries[node].pitch), or gone.
   const T* value(int node) const { return static_cast<const T*>(pointers_[std::size_t(node)]); }
   const shape& extent(int node) const { return plan_.extents[std::size_t(node)]; }
 
