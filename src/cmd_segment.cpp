@@ -189,7 +189,7 @@ void add_segment(CLI::App& app, common_options& common) {
   auto* c = app.add_subcommand("segment", "map a scene: class ids, georeferenced as the input");
   c->footer("A run that was stopped goes on where it was when the same command is given again (GeoTIFF and PNG, without --blend).");
   c->add_option("image", q->input, "image: PNG, JPEG, or anything GDAL reads");
-  c->add_option("--input", q->inputs, "NAME=FILE of one of several inputs, for weights trained with --input; may be repeated")->expected(1);
+  c->add_option("--input", q->inputs, "NAME=FILE of one of several inputs, for weights trained with --input; may be repeated")->allow_extra_args(false);
   c->add_option("-o,--output", q->output, "map: .tif (georeferenced) or .png")->required();
   c->add_option("--net", q->load.net, "network (default: as the weights say)");
   c->add_option("--weights", q->load.weights, "weights (.safetensors), or the folder that training a system left")->required();
@@ -203,8 +203,8 @@ void add_segment(CLI::App& app, common_options& common) {
       ->check(CLI::Range(0, 65536));
   c->add_option("--overlap", q->overlap, "pixels shared by neighbouring tiles (default: from the receptive field)")->check(CLI::NonNegativeNumber);
   c->add_option("--batch", q->batch, "tiles run together")->capture_default_str()->check(CLI::Range(1, 1024));
-  c->add_option("--refine", q->refine, refine_help)->expected(1);
-  c->add_option("--constraint", q->constraints, constraint_help)->expected(1);
+  c->add_option("--refine", q->refine, refine_help)->allow_extra_args(false);
+  c->add_option("--constraint", q->constraints, constraint_help)->allow_extra_args(false);
   c->add_flag("--blend", q->blend, "average overlapping tiles instead of cutting them");
   c->add_flag("--fresh", q->fresh, "do not go on with an interrupted run");
   add_device_options(c, q->load.where);

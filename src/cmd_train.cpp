@@ -433,9 +433,9 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--normalize", q->normalize, "auto, imagenet, unit, or MEAN/STD")->capture_default_str();
   c->add_option("--init", q->init, "weights to start from (.safetensors); what does not fit keeps its start values");
   c->add_option("--input", q->inputs, "NAME=FOLDER of one of several inputs of every image, the images' own folder first; may be repeated")
-      ->expected(1);
+      ->allow_extra_args(false);
   c->add_option("--input-dropout", q->input_dropout, "probability that a crop lacks one of several inputs")->check(CLI::Range(0.0, 1.0));
-  c->add_option("--prior", q->priors, prior_help)->expected(1);
+  c->add_option("--prior", q->priors, prior_help)->allow_extra_args(false);
   c->add_option("--coarse", q->coarse, "for refiners: the maps they learn to improve: perturb (labels made worse), or the weights of a segmenter")
       ->capture_default_str();
   c->add_flag("--freeze-norm", q->freeze_norm, "batch norm with the running statistics");
@@ -469,9 +469,9 @@ void add_eval(CLI::App& app, common_options& common) {
   c->add_option("--tile", q->tile, "side of tiles in pixels")->capture_default_str()->check(CLI::Range(16, 65536));
   c->add_option("--overlap", q->overlap, "overlap of tiles (default: from the receptive field)");
   c->add_flag("--blend", q->blend, "average overlapping tiles");
-  c->add_option("--refine", q->refine, refine_help)->expected(1);
-  c->add_option("--constraint", q->constraints, constraint_help)->expected(1);
-  c->add_option("--input", q->inputs, "NAME=FOLDER of one of several inputs, where it is not called as in training; may be repeated")->expected(1);
+  c->add_option("--refine", q->refine, refine_help)->allow_extra_args(false);
+  c->add_option("--constraint", q->constraints, constraint_help)->allow_extra_args(false);
+  c->add_option("--input", q->inputs, "NAME=FOLDER of one of several inputs, where it is not called as in training; may be repeated")->allow_extra_args(false);
   c->add_option("--boundary", q->boundary, "also boundary F1 with this tolerance in pixels")->check(CLI::Range(1, 1000));
   c->add_option("--report", q->report, "write a report (.html)");
   c->callback([q, &common] { run_eval(*q, common); });

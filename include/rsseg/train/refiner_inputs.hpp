@@ -2,7 +2,7 @@
 // Training of refiners: what their networks see beside the image. Coarse maps come from perturbed labels (data/perturb.hpp) or from a segmenter
 // that is run, frozen, on each batch. Which inputs a network wants is read from its graph:
 //   image                     the batch                        seg, truth     one class of each image: coarse mask in [-1, 1], labels of that class
-//   logits0, logits_lr        logarithms of the coarse map     fine, coarse   the segmenter's probabilities of the crop, and of the crop at half size
+//   logits0, logits_lr        logarithms of the coarse map
 #pragma once
 #include <functional>
 #include <memory>
@@ -42,7 +42,7 @@ inline void drop_inputs(tensor<float>& images, const std::vector<std::pair<std::
 
 /// The networks that rsseg::scene's trained stages run.
 inline bool is_refiner(const std::string& network) {
-  for (const char* name : {"iss-refiner", "dgf-head", "crf-rnn", "pointrend-refiner", "magnet-refinement", "cascadepsp", "cascadepsp-16"})
+  for (const char* name : {"iss-refiner", "dgf-head", "crf-rnn", "pointrend-refiner", "cascadepsp", "cascadepsp-16"})
     if (network == name) return true;
   return false;
 }
@@ -55,9 +55,6 @@ class refiner_inputs {
       : source_(std::move(source)), images_(std::move(images)), classes_(classes), seed_(seed) {
     for (int i = 0; i < training.nodes.size(); ++i)
       if (training.nodes[i].kind == graph::op::input) names_.emplace_back(training.name_of(i));
-    for (const auto& n : names_)
-      if ((n == "fine" || n == "coarse") && !source_.model)
-        throw usage_error("this refiner merges predictions of two scales; give the segmenter whose predictions: --coarse WEIGHTS");
   }
 
   /// Inputs in the graph's order; labels are replaced by those of one class where the network is binary.
@@ -65,7 +62,7 @@ class refiner_inputs {
     const shape s = b.images.extent();
     const std::size_t pixels = std::size_t(s.h) * std::size_t(s.w), k = std::size_t(classes_);
     labels = b.targets;
-    tensor<float> coarse, reduced, seg, truth;
+    tensor<float> coarse, seg, truth;
     if (source_.model) {
       coarse = probabilities(b.images);
     } else {
@@ -88,10 +85,6 @@ class refiner_inputs {
       } else if (name == "seg" || name == "truth") {
         if (seg.size() == 0) one_class(b.targets, coarse, step, seg, truth, labels);
         out.push_back(name == "seg" ? seg : truth);
-      } else if (name == "fine") {
-        out.push_back(coarse);
-      } else if (name == "coarse") {
-        out.push_back(from_half_size(b.images));
       } else {
         throw usage_error("this network's input '" + name + "' is not known to the trainer of refiners");
       }
@@ -116,31 +109,6 @@ class refiner_inputs {
   }
 
  private:
-  tensor<float> from_half_size(const tensor<float>& images) const {
-    const shape s = images.extent();
-    const int h = s.h / 2, w = s.w / 2;
-    tensor<float> small(shape{s.n, s.c, h, w});
-    for (int n = 0; n < s.n; ++n)
-      for (int y = 0; y < h; ++y)
-        for (int x = 0; x < w; ++x)
-          for (int c = 0; c < s.c; ++c)
-            small(n, c, y, x) = 0.25f * (images(n, c, 2 * y, 2 * x) + images(n, c, 2 * y, 2 * x + 1) + images(n, c, 2 * y + 1, 2 * x) +
-                                         images(n, c, 2 * y + 1, 2 * x + 1));
-    const tensor<float> p = probabilities(small);
-    tensor<float> out(shape{s.n, classes_, s.h, s.w});
-    for (int n = 0; n < s.n; ++n)
-      for (int y = 0; y < s.h; ++y)
-        for (int x = 0; x < s.w; ++x) {
-          const float fy = std::clamp((float(y) + 0.5f) / 2 - 0.5f, 0.0f, float(h - 1)),
-                      fx = std::clamp((float(x) + 0.5f) / 2 - 0.5f, 0.0f, float(w - 1));
-          const int y0 = int(fy), x0 = int(fx), y1 = std::min(y0 + 1, h - 1), x1 = std::min(x0 + 1, w - 1);
-          const float v = fy - float(y0), u = fx - float(x0);
-          for (int c = 0; c < classes_; ++c)
-            out(n, c, y, x) = (1 - v) * ((1 - u) * p(n, c, y0, x0) + u * p(n, c, y0, x1)) + v * ((1 - u) * p(n, c, y1, x0) + u * p(n, c, y1, x1));
-        }
-    return out;
-  }
-
   /// One class that is there per image; the mask is hard with perturbed labels, as in the paper, and 2 p - 1 with a segmenter.
   void one_class(const tensor<std::int32_t>& targets, const tensor<float>& coarse, std::uint64_t step, tensor<float>& seg, tensor<float>& truth,
                  tensor<std::int32_t>& labels) const {
