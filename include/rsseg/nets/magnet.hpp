@@ -23,7 +23,8 @@ struct MagNetBackbone {
       if (Size::depth == 50) o.block_momentum = 0.01;
       f = pyramid_of(resnet(b, x, o));
     }
-    build_smooth_pyramid(b, f, b.classes(Classes), companion_mode::none, [](int, int, value) { return value{}; }, Size::width);
+    build_smooth_pyramid(
+        b, f, b.classes(Classes), companion_mode::none, [](int, int, value) { return value{}; }, Size::width);
     b.output("logits", resize_like(b, f.scores, x), 1);
   }
 };
@@ -33,7 +34,8 @@ template <int Classes = from_data, int Width = 64>
 struct MagNetRefinement {
   static constexpr void build(builder& b) {
     const int k = b.classes(Classes);
-    constexpr norm_options slow{1e-5, 0.01};
+    constexpr double momentum = Width == 64 ? 0.01 : 0.1;  // hundreds of steps pass before 0.01 has seen the data
+    constexpr norm_options slow{1e-5, momentum};
     const value fine = b.input("fine", k), coarse = b.input("coarse", k);
     value y = batch_norm(b, "bn0", concat(b, fine, coarse), slow);
     y = conv_bn_relu(b, "conv1", "bn1", y, Width, {.kernel = 3}, slow);
@@ -41,7 +43,7 @@ struct MagNetRefinement {
     for (int i = 0; i < 2; ++i) {
       const scope s(b, numbered("residual.", i));
       residual_options o;
-      o.out = 2 * Width, o.momentum = o.block_momentum = 0.01;
+      o.out = 2 * Width, o.momentum = o.block_momentum = momentum;
       y = bottleneck_block(b, y, o);
     }
     b.output("logits", conv(b, "seg_conv", y, k, {.bias = false}), 1);
