@@ -113,7 +113,7 @@ class crf_rnn_stage final : public trained_stage {
   stage_reach reach() const override { return {overlap_, 1, overlap_ / 2}; }
   void refine(stage_window& w) override {
     detail::refiner_input in = detail::refiner_input_of(w, r_.normalize, 1);
-    const tensor<float>* inputs[] = {&in.image, &in.logits};
+    const tensor<float>* inputs[] = {&in.logits, &in.image};
     r_.model->run(inputs);
     detail::scores_from_logits(r_.model->output(0), w);
   }
