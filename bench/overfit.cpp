@@ -157,7 +157,11 @@ int run(const request& q, const std::string& command) {
       std::fprintf(stderr, "%s: left out, needs --height\n", e->name);
       continue;
     }
-    todo.push_back({cost_of(*e, crops_for(*e)), e});
+    try {
+      todo.push_back({cost_of(*e, crops_for(*e)), e});
+    } catch (const error& problem) {  // e.g. an input that only its system can feed: the others go on
+      std::fprintf(stderr, "left out: %s\n", problem.what());
+    }
   }
   std::stable_sort(todo.begin(), todo.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   if (q.list) {
