@@ -35,7 +35,7 @@ struct request {
   std::string data, val, out = "compared", preset, optimizer = "adamw";
   double minutes = 0, rate = 1e-3, decay = 1e-2;
   std::uint64_t steps = 0, seed = 1;
-  int crop = 128, batch = 8, tile = 512, validations = 5, classes = 0;
+  int crop = 128, batch = 8, tile = 0, validations = 5, classes = 0;
   bool processor_time = false;
 };
 
@@ -120,7 +120,7 @@ result one(const request& q, const network_entry& e, const std::shared_ptr<const
   const scene::size_rule rule{e.size_multiple, e.size_offset, e.minimum_size, 1};
   train::train_options o;
   o.out = q.out + "/" + e.name, o.seed = q.seed, o.steps = q.steps, o.minutes = q.minutes, o.processor_time = q.processor_time;
-  o.batch = q.batch, o.workers = 1, o.resume = true, o.tile = q.tile;
+  o.batch = q.batch, o.workers = 1, o.resume = true, o.tile = q.tile ? q.tile : o.augment.crop_height;
   o.augment = data::augment_options::aerial(rule.at_least(q.crop));
   o.sampling.by_area = true;
   o.normalize = set->bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(*set);
@@ -145,7 +145,7 @@ result one(const request& q, const network_entry& e, const std::shared_ptr<const
                    {"rate", o.schedule.base},
                    {"decay", q.decay},
                    {"seed", q.seed},
-                   {"tile", q.tile}};
+                   {"tile", o.tile}};
   const std::string done = o.out + "/compared.json";
   result r;
   {
@@ -207,7 +207,7 @@ result one(const request& q, const network_entry& e, const std::shared_ptr<const
   }
   // the best weights of the validations draw the pictures
   train::load_weights(io::safetensors_reader(o.out + "/weights.safetensors"), model.weights());
-  const auto tiling = train::tiling_of(e, model, std::min(q.tile, 256), o.normalize);
+  const auto tiling = train::tiling_of(e, model, std::min(o.tile, 256), o.normalize);
   for (const auto& p : pictures) {
     io::image8 ids(p.image.width, p.image.height, 1);
     ids.data = train::segment_pixels(train::predictor_of(model), p.image, tiling);
@@ -361,7 +361,7 @@ int main(int argc, char** argv) {
   app.add_option("--rate-of", q.rates, "NAME=RATE: another rate for one network")->allow_extra_args(false);
   app.add_option("--weight-decay", q.decay, "weight decay")->capture_default_str()->check(CLI::NonNegativeNumber);
   app.add_option("--validations", q.validations, "validations, evenly over the training")->capture_default_str()->check(CLI::Range(1, 1000));
-  app.add_option("--tile", q.tile, "side of validation's tiles")->capture_default_str()->check(CLI::Range(16, 65536));
+  app.add_option("--tile", q.tile, "side of validation's tiles (default: the crops', to which attention is bound)")->check(CLI::Range(16, 65536));
   app.add_option("--seed", q.seed, "seed of weights, crops, dropout")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   std::string command = "compare_networks";
