@@ -163,6 +163,24 @@ std::size_t gather_packed_size(const gather_shape& s) {
   return std::size_t(s.groups) * s.taps() * s.kc * kernels<T>().padded(s.nc);
 }
 
+inline constexpr int pack_rows = 16;
+
+/// to[k][j] = from[k*ks + j*js] for `rows` k and `valid` of `width` columns, zero in the others. At most pack_rows at a time: where rows are
+/// neighbours in memory, columns often lie a multiple of 4 KiB apart and share cache sets, so what a cache line holds is read before the next
+/// column's.
+template <class T>
+RSSEG_ALWAYS_INLINE void load_columns(const T* from, std::ptrdiff_t ks, std::ptrdiff_t js, int rows, int valid, int width, T* to) {
+  if (js == 1) {
+    for (int k = 0; k < rows; ++k)
+      for (int j = 0; j < valid; ++j) to[k * width + j] = from[k * ks + j];
+  } else {
+    for (int j = 0; j < valid; ++j)
+      for (int k = 0; k < rows; ++k) to[k * width + j] = from[j * js + k * ks];
+  }
+  for (int k = 0; k < rows; ++k)
+    for (int j = valid; j < width; ++j) to[k * width + j] = T(0);
+}
+
 /// Packs weights as [group][panel][tap][channel][panel width]. Weight (group, k, j, ky, kx) is w[group*gs + k*ks + j*js + ky*ys + kx*xs].
 template <class T>
 void gather_pack(const gather_shape& s, const T* w, std::ptrdiff_t gs, std::ptrdiff_t ks, std::ptrdiff_t js, std::ptrdiff_t ys, std::ptrdiff_t xs,
@@ -177,8 +195,9 @@ void gather_pack(const gather_shape& s, const T* w, std::ptrdiff_t gs, std::ptrd
     for (int ty = 0; ty < s.y.taps; ++ty)
       for (int tx = 0; tx < s.x.taps; ++tx) {
         const T* from = w + group * gs + (s.y.k_start + ty * s.y.k_step) * ys + (s.x.k_start + tx * s.x.k_step) * xs + column * js;
-        for (int k = 0; k < s.kc; ++k, from += ks, to += width)
-          for (int j = 0; j < width; ++j) to[j] = j < valid ? from[j * js] : T(0);
+        for (int k = 0; k < s.kc; k += pack_rows, from += pack_rows * ks, to += pack_rows * width)
+          load_columns(from, ks, js, std::min(pack_rows, s.kc - k), valid, width, to);
+        to -= (pack_rows - 1 - (s.kc - 1) % pack_rows) * width;  // the last block may be shorter
       }
   });
 }

@@ -11,7 +11,7 @@
 namespace rsseg::cpu {
 
 inline constexpr int tile_rows = 6;          ///< pixels per register tile, all instruction sets: 6 row pointers fit the general registers
-inline constexpr int max_block_depth = 512;  ///< longest run of channels that one job may ask for (length of the row of zeros)
+inline constexpr int max_block_depth = 1024;  ///< longest run of channels that one job may ask for (length of the row of zeros)
 
 /// One kernel tap of one tile: where the tile's pixels read (padding reads a row of zeros), and the tap's number within the block.
 template <class T>

@@ -12,6 +12,7 @@
 #include "rsseg/cpu/inplace.hpp"
 #include "rsseg/cpu/pitched.hpp"
 #include "rsseg/cpu/table.hpp"
+#include "rsseg/graph/passes.hpp"
 #include "rsseg/plan/memory_plan.hpp"
 #include "rsseg/plan/parameter_store.hpp"
 
@@ -111,21 +112,38 @@ class engine {
     rules.in_place = [](const graph::graph& g, int id, int k) { return may_run_in_place(g.nodes[id].kind, k); };
     if (share_columns_) rules.pitched = [](const graph::graph& g, int id, int k) { return takes_pitch(g.nodes[id].kind, k); };
     memory_plan plan = plan_memory(g_, extents, external, rules);
-    // Room for constants, and for packed weights: kept in inference, remade in front of each use in training.
+    // Room for constants, and for packed weights: in training one place, made again in front of each use. In inference, too, where a layer has
+    // so many pixels that packing costs little beside it; the others are kept. Folded weights are needed for packing only and share one place.
     std::vector<std::size_t> constant_at(std::size_t(n), 0), prepared_at(std::size_t(n), 0), prepared_size(std::size_t(n), 0);
-    std::size_t constants = 0, prepared = 0;
+    std::size_t constants = 0, prepared = 0, folded = 0, remade = 0;
     const auto aligned = [](std::size_t b) { return (b + 63) / 64 * 64; };
+    folded_for_.assign(std::size_t(n), -1);
+    folds_later_.assign(std::size_t(n), false);
+    remake_.assign(std::size_t(n), training());
+    const graph::list<int> uses = graph::use_counts(g_);
+    for (int i = 0; i < n && !training(); ++i) {
+      if (!entry_of<T>(g_.nodes[i].kind).prepared_bytes || g_.nodes[i].input_count < 2) continue;
+      const int w = g_.input_of(i, 1);
+      if (g_.nodes[w].kind == graph::op::fold_weights && constant_[std::size_t(w)] && uses[w] == 1)
+        folded_for_[std::size_t(i)] = w, folds_later_[std::size_t(w)] = true, folded = std::max(folded, aligned(plan.entries[std::size_t(w)].bytes));
+    }
     for (int i = 0; i < n; ++i) {
       const std::size_t u = std::size_t(i);
-      if (constant_[u] && slot_[u] < 0) constant_at[u] = constants, constants += aligned(plan.entries[u].bytes);
+      if (constant_[u] && slot_[u] < 0 && !folds_later_[u]) constant_at[u] = constants, constants += aligned(plan.entries[u].bytes);
       const auto& entry = entry_of<T>(g_.nodes[i].kind);
       if (!entry.prepared_bytes) continue;
       prepared_size[u] = entry.prepared_bytes(g_, i, plan.extents.data());
-      if (training())
-        prepared = std::max(prepared, aligned(prepared_size[u]));  // one place, used again and again
+      remake_[u] = training() || (plan.extents[u].pixels() >= 4096 && prepared_size[u] >= (std::size_t(1) << 18));
+      if (remake_[u])
+        remade = std::max(remade, aligned(prepared_size[u]));
       else
         prepared_at[u] = prepared, prepared += aligned(prepared_size[u]);
     }
+    for (int i = 0; i < n; ++i) {
+      if (folds_later_[std::size_t(i)]) constant_at[std::size_t(i)] = constants;
+      if (remake_[std::size_t(i)]) prepared_at[std::size_t(i)] = prepared;
+    }
+    constants += folded, prepared += remade;
     const std::size_t need = plan.arena_bytes + constants + prepared;
     if (limit_bytes && need > limit_bytes) {
       const std::string layer = plan.peak_node >= 0 ? std::string(g_.name_of(plan.peak_node)) : "";
@@ -185,6 +203,9 @@ class engine {
   /// Numbers to use instead of drawn ones for a noise node; null: drawn.
   void set_noise(int node, const T* values) { noise_.resize(std::size_t(g_.nodes.size()), nullptr), noise_[std::size_t(node)] = values; }
 
+  /// Called after every node that ran, with what was set here: measuring programs take the time in between.
+  void set_observer(void (*seen)(void* self, int node), void* self) { seen_ = seen, seen_by_ = self; }
+
   void run(const run_state& state) {
     const bool fresh = !training() && prepared_version_ != store_->version();
     if (bound_to_ != store_->values().data()) bind_weights();
@@ -193,10 +214,11 @@ class engine {
       const std::size_t u = std::size_t(i);
       const graph::op kind = g_.nodes[i].kind;
       if (kind == graph::op::input || kind == graph::op::parameter || kind == graph::op::buffer || kind == graph::op::target) continue;
-      if (constant_[u] && !fresh) continue;
+      if (constant_[u] && (!fresh || folds_later_[u])) continue;
       if (is_view(g_, i, plan_.extents.data())) {
         const void* from = pointers_[std::size_t(g_.input_of(i, 0))];
         if (from != pointers_[u]) std::memcpy(pointers_[u], from, plan_.entries[u].bytes);
+        if (seen_) seen_(seen_by_, i);
         continue;
       }
       if (kind == graph::op::noise && !noise_.empty() && noise_[u]) {
@@ -209,10 +231,14 @@ class engine {
       c.prepared = nullptr;
       if (entry.prepare && prepared_size_[u]) {
         std::byte* packed = prepared_.data() + prepared_at_[u];
-        if (training() || fresh || !constant_[std::size_t(g_.input_of(i, 1))]) entry.prepare(c, packed);
+        if (remake_[u] || fresh || !constant_[std::size_t(g_.input_of(i, 1))]) {
+          if (folded_for_[u] >= 0) c.id = folded_for_[u], entry_of<T>(graph::op::fold_weights).run(c), c.id = i;
+          entry.prepare(c, packed);
+        }
         c.prepared = packed;
       }
       entry.run(c);
+      if (seen_) seen_(seen_by_, i);
     }
     if (!training()) prepared_version_ = store_->version();
     for (int i = 0; i + 1 < g_.gradients.size(); i += 2) {  // gradients that could not be written in place
@@ -258,8 +284,13 @@ class engine {
   std::vector<T> gradients_;
   aligned_buffer arena_, constants_, prepared_;
   std::vector<std::size_t> prepared_at_, prepared_size_;
+  std::vector<bool> remake_;       // weights are packed before every use
+  std::vector<bool> folds_later_;  // folded weights that are made when their reader packs them:
+  std::vector<int> folded_for_;    // of that reader, else -1
   std::size_t constants_bytes_ = 0, prepared_bytes_ = 0;
   std::uint64_t prepared_version_ = 0;
+  void (*seen_)(void*, int) = nullptr;
+  void* seen_by_ = nullptr;
 };
 
 }  // namespace rsseg::cpu

@@ -4,6 +4,7 @@
 #pragma once
 #include <cmath>
 
+#include "rsseg/core/parallel.hpp"
 #include "rsseg/cpu/call.hpp"
 
 namespace rsseg::cpu {
@@ -14,12 +15,23 @@ void fold_weights(const call<T>& c) {
   const shape s = c.extent();  // (n, c, h, w) = (dims[0], dims[1], kh, kw), so that dims[1] is the fastest axis
   const T *w = c.in(0), *var = c.in(1) + c.in_extent(1).c, *gamma = c.in(2);
   const double eps = c.at().alpha;
-  const bool second = c.at().flag;
+  const auto factor = [=](std::int64_t o) { return double(gamma[o]) / std::sqrt(double(var[o]) + eps); };
+  T* to = c.out();
   const std::int64_t each = std::int64_t(s.h) * s.w * s.c;
-  for (std::int64_t i = 0; i < s.size(); ++i) {
-    const std::int64_t o = second ? i % s.c : i / each;
-    c.out()[i] = T(double(w[i]) * double(gamma[o]) / std::sqrt(double(var[o]) + eps));
-  }
+  if (!c.at().flag)
+    return parallel_for(s.n, [=](std::int64_t o) {
+      const double f = factor(o);
+      for (std::int64_t i = o * each; i < (o + 1) * each; ++i) to[i] = T(double(w[i]) * f);
+    });
+  const std::int64_t rows = s.size() / s.c;
+  constexpr int width = 64;
+  parallel_for((s.c + width - 1) / width, [=](std::int64_t block) {
+    const std::int64_t first = block * width, count = s.c - first < width ? s.c - first : width;
+    double f[width];
+    for (std::int64_t k = 0; k < count; ++k) f[k] = factor(first + k);
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t k = 0; k < count; ++k) to[r * s.c + first + k] = T(double(w[r * s.c + first + k]) * f[k]);
+  });
 }
 
 /// (bias, stats, gamma, beta), or (stats, gamma, beta) for a convolution without bias.

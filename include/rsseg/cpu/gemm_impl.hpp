@@ -27,8 +27,12 @@ void gemm_pack_panel(const kernel_table<T>& table, const gemm_shape& s, T alpha,
     return;
   }
   const std::ptrdiff_t ks = s.trans_b ? 1 : s.ldb, js = s.trans_b ? s.ldb : 1;
-  for (std::ptrdiff_t k = 0; k < s.k; ++k, to += width)
-    for (int j = 0; j < width; ++j) to[j] = j < valid ? alpha * b[k * ks + (column + j) * js] : T(0);
+  for (int k = 0; k < s.k; k += pack_rows, to += pack_rows * width) {
+    const int rows = std::min(pack_rows, s.k - k);
+    load_columns(b + k * ks + column * js, ks, js, rows, valid, width, to);
+    if (alpha != T(1))
+      for (int i = 0; i < rows * width; ++i) to[i] *= alpha;
+  }
 }
 
 template <class T>
@@ -55,8 +59,10 @@ void gemm_block(const kernel_table<T>& table, const gemm_shape& s, int row0, int
     const T* from = a + row0 * s.lda + k0;
     std::ptrdiff_t step = s.lda;
     if (s.trans_a) {
-      for (int k = 0; k < job.len; ++k)
-        for (int i = 0; i < rows; ++i) transposed[std::ptrdiff_t(i) * job.len + k] = a[(k0 + k) * s.lda + row0 + i];
+      for (int i0 = 0; i0 < rows; i0 += 16)  // in blocks of 8 x 16, since rows on either side often share cache sets
+        for (int k1 = 0; k1 < job.len; k1 += 8)
+          for (int i = i0; i < std::min(rows, i0 + 16); ++i)
+            for (int k = k1; k < std::min(job.len, k1 + 8); ++k) transposed[std::ptrdiff_t(i) * job.len + k] = a[(k0 + k) * s.lda + row0 + i];
       from = transposed;
       step = job.len;
     }

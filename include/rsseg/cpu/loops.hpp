@@ -3,6 +3,7 @@
 // version, whatever the flags of the includer are. (Wider registers gain nothing here: these loops wait for memory.)
 // The inner loops are plain scalar code in lambdas that are inlined into a function with the target attribute and vectorised there.
 #pragma once
+#include <bit>
 #include <cstdint>
 #include <type_traits>
 
@@ -26,6 +27,34 @@
 #endif
 
 namespace rsseg::cpu {
+
+namespace detail {
+template <class T>
+struct bits_of;
+template <>
+struct bits_of<float> {
+  using type = std::uint32_t;
+};
+template <>
+struct bits_of<double> {
+  using type = std::uint64_t;
+};
+}  // namespace detail
+
+/// condition ? a : b without a branch. g++ moves what only one side of a choice needs into it, and then neither loads nor products, which might trap,
+/// can be made for a whole vector: the loop stays scalar, with a branch that is often mispredicted.
+template <class T>
+RSSEG_ALWAYS_INLINE T choose(bool condition, T a, T b) {
+  using U = typename detail::bits_of<T>::type;
+  const U mask = U(0) - U(condition);
+  return std::bit_cast<T>((std::bit_cast<U>(a) & mask) | (std::bit_cast<U>(b) & ~mask));
+}
+/// condition ? a : 0, likewise.
+template <class T>
+RSSEG_ALWAYS_INLINE T keep_if(bool condition, T a) {
+  using U = typename detail::bits_of<T>::type;
+  return std::bit_cast<T>(std::bit_cast<U>(a) & (U(0) - U(condition)));
+}
 
 namespace detail {
 template <class Body>

@@ -27,6 +27,28 @@ void noise(const call<T>& c) {
   });
 }
 
+namespace detail {
+inline constexpr int draw_blocks = 64;  // fewer, and g++ unrolls the loops instead of vectorising them
+/// Words of draw_blocks neighbouring blocks of philox (core/random.hpp), all at once: one block is a chain of 40 dependent operations.
+RSSEG_ALWAYS_INLINE void draw_words(std::uint64_t seed, std::uint64_t stream, std::uint64_t index, std::uint32_t* words) {
+  std::uint32_t c0[draw_blocks], c1[draw_blocks], c2[draw_blocks], c3[draw_blocks];
+  for (int j = 0; j < draw_blocks; ++j) {
+    c0[j] = std::uint32_t(index + std::uint64_t(j)), c1[j] = std::uint32_t((index + std::uint64_t(j)) >> 32);
+    c2[j] = std::uint32_t(stream), c3[j] = std::uint32_t(stream >> 32);
+  }
+  std::uint32_t k0 = std::uint32_t(seed), k1 = std::uint32_t(seed >> 32);
+  for (int round = 0; round < 10; ++round) {
+    std::uint64_t p0[draw_blocks], p1[draw_blocks];
+    for (int j = 0; j < draw_blocks; ++j) p0[j] = std::uint64_t(0xD2511F53u) * std::uint64_t(c0[j]);
+    for (int j = 0; j < draw_blocks; ++j) p1[j] = std::uint64_t(0xCD9E8D57u) * std::uint64_t(c2[j]);
+    for (int j = 0; j < draw_blocks; ++j) c0[j] = std::uint32_t(p1[j] >> 32) ^ c1[j] ^ k0, c1[j] = std::uint32_t(p1[j]);
+    for (int j = 0; j < draw_blocks; ++j) c2[j] = std::uint32_t(p0[j] >> 32) ^ c3[j] ^ k1, c3[j] = std::uint32_t(p0[j]);
+    k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+  }
+  for (int j = 0; j < draw_blocks; ++j) words[4 * j] = c0[j], words[4 * j + 1] = c1[j], words[4 * j + 2] = c2[j], words[4 * j + 3] = c3[j];
+}
+}  // namespace detail
+
 /// Element i stays when word i % 4 of block i / 4 is not below p; flag: one draw per image and channel, element n * C + c.
 template <class T>
 void dropout(const call<T>& c) {
@@ -38,9 +60,14 @@ void dropout(const call<T>& c) {
   T* y = c.out();
   if (!c.at().flag) {
     sweep<T>(s.size(), flat_chunk, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-      for (std::int64_t i = b; i < e; i += 4) {
-        const philox_block words = philox(seed, stream, std::uint64_t(i / 4));
-        for (int k = 0; k < 4 && i + k < e; ++k) y[i + k] = unit_float(words.v[k]) < p ? T(0) : x[i + k] * factor;
+      std::uint32_t words[4 * detail::draw_blocks];
+      for (std::int64_t i = b; i < e; i += 4 * detail::draw_blocks) {
+        detail::draw_words(seed, stream, std::uint64_t(i / 4), words);
+        const int n = e - i < 4 * detail::draw_blocks ? int(e - i) : 4 * detail::draw_blocks;
+        RSSEG_INDEPENDENT
+        for (int k = 0; k < n; ++k) {
+          y[i + k] = keep_if(!(unit_float(words[k]) < p), x[i + k] * factor);
+        }
       }
     });
     return;

@@ -110,22 +110,24 @@ void unary_grad(const call<T>& c) {
 }
 
 namespace detail {
-/// f(element of each tensor, slope's element) over all pixels; one slope for all channels, or one per channel.
+/// f(element of each tensor, its slope) over all pixels; one slope for all channels, or one per channel.
 template <class T, class F>
-inline void with_slope(const shape& s, int slopes, std::int64_t pitch_a, std::int64_t pitch_b, std::int64_t pitch_c, const F& f) {
+inline void with_slope(const shape& s, const T* slope, std::int64_t slopes, std::int64_t pitch_a, std::int64_t pitch_b, std::int64_t pitch_c,
+                       const F& f) {
   const int channels = s.c;
   const bool dense = pitch_a == channels && pitch_b == channels && pitch_c == channels;
   sweep<T>(s.pixels(), items_per_chunk(channels), [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     const bool one = slopes == 1;
+    const T only = *slope;
     const std::int64_t step = one && dense ? e - b : 1;
     for (std::int64_t i = b; i < e; i += step) {
       const std::int64_t at_a = i * pitch_a, at_b = i * pitch_b, at_c = i * pitch_c, n = step * channels;
       if (one) {
         RSSEG_INDEPENDENT
-        for (std::int64_t k = 0; k < n; ++k) f(at_a + k, at_b + k, at_c + k, 0);
+        for (std::int64_t k = 0; k < n; ++k) f(at_a + k, at_b + k, at_c + k, only);
       } else {
         RSSEG_INDEPENDENT
-        for (int k = 0; k < channels; ++k) f(at_a + k, at_b + k, at_c + k, k);
+        for (int k = 0; k < channels; ++k) f(at_a + k, at_b + k, at_c + k, slope[k]);
       }
     }
   });
@@ -133,18 +135,20 @@ inline void with_slope(const shape& s, int slopes, std::int64_t pitch_a, std::in
 }  // namespace detail
 template <class T>
 void prelu(const call<T>& c) {
-  const T *x = c.in(0), *slope = c.in(1);
+  const T* x = c.in(0);
   T* y = c.out();
-  detail::with_slope<T>(c.extent(), int(c.in_extent(1).size()), c.in_pitch(0), c.out_pitch(), c.out_pitch(),
-                        [=](std::int64_t i, std::int64_t o, std::int64_t, int k) RSSEG_INLINE_BODY { y[o] = x[i] > 0 ? x[i] : slope[k] * x[i]; });
+  detail::with_slope<T>(c.extent(), c.in(1), c.in_extent(1).size(), c.in_pitch(0), c.out_pitch(), c.out_pitch(),
+                        [=](std::int64_t i, std::int64_t o, std::int64_t, T a) RSSEG_INLINE_BODY {
+                          const T v = x[i];
+                          y[o] = choose(v > 0, T(1), a) * v;
+                        });
 }
 template <class T>
 void prelu_grad(const call<T>& c) {
-  const T *dy = c.in(0), *x = c.in(1), *slope = c.in(2);
+  const T *dy = c.in(0), *x = c.in(1);
   T* dx = c.out();
-  detail::with_slope<T>(c.extent(), int(c.in_extent(2).size()), c.in_pitch(0), c.in_pitch(1), c.out_pitch(),
-                        [=](std::int64_t d, std::int64_t i, std::int64_t o, int k)
-                            RSSEG_INLINE_BODY { dx[o] = x[i] > 0 ? dy[d] : slope[k] * dy[d]; });
+  detail::with_slope<T>(c.extent(), c.in(2), c.in_extent(2).size(), c.in_pitch(0), c.in_pitch(1), c.out_pitch(),
+                        [=](std::int64_t d, std::int64_t i, std::int64_t o, T a) RSSEG_INLINE_BODY { dx[o] = choose(x[i] > 0, T(1), a) * dy[d]; });
 }
 inline std::size_t prelu_slope_grad_space(const graph::graph& g, int id, const shape* s) {
   const shape x = s[g.input_of(id, 1)];
@@ -156,7 +160,10 @@ void prelu_slope_grad(const call<T>& c) {
   const shape s = c.in_extent(1);
   double* partial = static_cast<double*>(c.workspace);
   sum_columns<T, 1>(cut_columns(1, s.pixels(), s.c), partial, c.in_pitch(0), c.in_pitch(1),
-                    [=](std::int64_t d, std::int64_t i, int, T* t) RSSEG_INLINE_BODY { t[0] = x[i] > 0 ? T(0) : dy[d] * x[i]; });
+                    [=](std::int64_t d, std::int64_t i, int, T* t) RSSEG_INLINE_BODY {
+                      const T v = x[i];
+                      t[0] = keep_if(!(v > 0), dy[d] * v);
+                    });
   if (c.extent().size() == 1) {
     double sum = 0;
     for (int k = 0; k < s.c; ++k) sum += partial[k];

@@ -33,6 +33,42 @@ RSSEG_ALWAYS_INLINE void covering(int i, int kernel, int dilation, int stride, i
   if (last > count) last = count;
 }
 inline constexpr int pool_tile = 128;  // channels at a time
+
+/// Nearly all maximum pooling has windows of 2x2; in a register each, they cost a quarter of the general loops.
+template <class T>
+RSSEG_ALWAYS_INLINE void max_of_four(const T* a, const T* b, const T* c, const T* d, int count, T* y) {
+  for (int k = 0; k < count; ++k) {
+    const T v0 = a[k], v1 = b[k], v2 = c[k], v3 = d[k];
+    T high = v1 > v0 ? v1 : v0;
+    high = v2 > high ? v2 : high;
+    y[k] = v3 > high ? v3 : high;
+  }
+}
+template <class T>
+RSSEG_ALWAYS_INLINE void argmax_of_four(const T* a, const T* b, const T* c, const T* d, std::int32_t first, std::int32_t row, int count,
+                                        std::int32_t* index) {
+  for (int k = 0; k < count; ++k) {
+    const T v0 = a[k], v1 = b[k], v2 = c[k], v3 = d[k];
+    std::int32_t at = v1 > v0 ? first + 1 : first;
+    T high = v1 > v0 ? v1 : v0;
+    at = v2 > high ? first + row : at;
+    high = v2 > high ? v2 : high;
+    index[k] = v3 > high ? first + row + 1 : at;
+  }
+}
+
+/// Where indices come from an argmax_pool of the map that they point into, no index leaves its window: then reading and writing them needs no
+/// scattered access, only a comparison per tap. Maps from elsewhere (and windows that hold no pixel) take the general loops.
+template <class T>
+inline bool windows_of(const call<T>& c, const shape& map, pool_window& p) {
+  const graph::node& source = c.g->nodes[c.input_id(1)];
+  if (source.kind != graph::op::argmax_pool) return false;
+  const shape s = c.extents[c.g->input_of(c.input_id(1), 0)], o = c.in_extent(1);
+  p = window_of(source.at, s);
+  return s.h == map.h && s.w == map.w && s.n == map.n && s.c == map.c && p.pad_top <= p.dilation_h * (p.kernel_h - 1) &&
+         p.pad_left <= p.dilation_w * (p.kernel_w - 1) && (o.h - 1) * p.stride_h - p.pad_top < s.h && (o.w - 1) * p.stride_w - p.pad_left < s.w;
+}
+inline bool two_by_two(const pool_window& p) { return p.kernel_h == 2 && p.kernel_w == 2 && p.dilation_h == 1 && p.dilation_w == 1; }
 }  // namespace detail
 
 template <class T>
@@ -42,6 +78,7 @@ void max_pool(const call<T>& c) {
   const T* x = c.in(0);
   T* y = c.out();
   const std::int64_t xp = c.in_pitch(0), yp = c.out_pitch();
+  const bool two = detail::two_by_two(p);
   sweep<T>(std::int64_t(o.n) * o.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t row = b; row < e; ++row) {
       const int oy = int(row % o.h);
@@ -53,6 +90,12 @@ void max_pool(const call<T>& c) {
         detail::valid_taps(left, p.kernel_w, p.dilation_w, s.w, x0, x1);
         T* to = y + (row * o.w + ox) * yp;
         bool first = true;
+        if (two && y0 == 0 && y1 == 2 && x0 == 0 && x1 == 2) {
+          const T* from = x + ((row / o.h * s.h + top) * s.w + left) * xp;
+          const T* below = from + std::int64_t(s.w) * xp;
+          detail::max_of_four(from, from + xp, below, below + xp, s.c, to);
+          continue;
+        }
         for (int ky = y0; ky < y1; ++ky)
           for (int kx = x0; kx < x1; ++kx) {
             const T* from = x + ((row / o.h * s.h + top + ky * p.dilation_h) * s.w + left + kx * p.dilation_w) * xp;
@@ -79,6 +122,7 @@ void argmax_pool(const call<T>& c) {
   const T* x = c.in(0);
   const std::int64_t xp = c.in_pitch(0);
   std::int32_t* index = c.index_out();
+  const bool two = detail::two_by_two(p);
   sweep<T>(std::int64_t(o.n) * o.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t row = b; row < e; ++row) {
       const int oy = int(row % o.h);
@@ -88,6 +132,13 @@ void argmax_pool(const call<T>& c) {
       for (int ox = 0; ox < o.w; ++ox) {
         const int left = ox * p.stride_w - p.pad_left;
         detail::valid_taps(left, p.kernel_w, p.dilation_w, s.w, x0, x1);
+        if (two && y0 == 0 && y1 == 2 && x0 == 0 && x1 == 2) {
+          const std::int32_t at = std::int32_t(top * s.w + left);
+          const T* from = x + (row / o.h * s.h * s.w + at) * xp;
+          const T* below = from + std::int64_t(s.w) * xp;
+          detail::argmax_of_four(from, from + xp, below, below + xp, at, s.w, s.c, index + (row * o.w + ox) * s.c);
+          continue;
+        }
         for (int c0 = 0; c0 < s.c; c0 += detail::pool_tile) {
           const int width = s.c - c0 < detail::pool_tile ? s.c - c0 : detail::pool_tile;
           std::int32_t* to = index + (row * o.w + ox) * s.c + c0;
@@ -118,6 +169,72 @@ void argmax_pool(const call<T>& c) {
   });
 }
 
+namespace detail {
+template <class T>
+inline void pick_in_windows(const pool_window& p, const shape& s, const shape& o, const T* x, std::int64_t xp, const std::int32_t* index, T* y,
+                            std::int64_t yp) {
+  sweep<T>(std::int64_t(o.n) * o.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
+    for (std::int64_t row = b; row < e; ++row) {
+      int y0, y1, x0, x1;
+      const int top = int(row % o.h) * p.stride_h - p.pad_top;
+      valid_taps(top, p.kernel_h, p.dilation_h, s.h, y0, y1);
+      for (int ox = 0; ox < o.w; ++ox) {
+        const int left = ox * p.stride_w - p.pad_left;
+        valid_taps(left, p.kernel_w, p.dilation_w, s.w, x0, x1);
+        const std::int32_t* which = index + (row * o.w + ox) * s.c;
+        T* to = y + (row * o.w + ox) * yp;
+        bool first = true;
+        for (int ky = y0; ky < y1; ++ky)
+          for (int kx = x0; kx < x1; ++kx) {
+            const std::int32_t at = std::int32_t((top + ky * p.dilation_h) * s.w + left + kx * p.dilation_w);
+            const T* from = x + (row / o.h * s.h * s.w + at) * xp;
+            if (first) {
+              for (int k = 0; k < s.c; ++k) to[k] = from[k];
+            } else {
+              RSSEG_INDEPENDENT
+              for (int k = 0; k < s.c; ++k) to[k] = choose(which[k] == at, from[k], to[k]);
+            }
+            first = false;
+          }
+      }
+    }
+  });
+}
+/// Every pixel asks the windows that hold it, in row-major order: no zeros are written first, and no two threads write the same element.
+template <class T>
+inline void place_in_windows(const pool_window& p, const shape& s, const shape& o, const T* y, std::int64_t yp, const std::int32_t* index, T* x,
+                             std::int64_t xp) {
+  sweep<T>(std::int64_t(o.n) * o.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
+    for (std::int64_t row = b; row < e; ++row) {
+      const int iy = int(row % o.h);
+      int y0, y1, x0, x1;
+      covering(iy, p.kernel_h, p.dilation_h, p.stride_h, p.pad_top, s.h, y0, y1);
+      for (int ix = 0; ix < o.w; ++ix) {
+        covering(ix, p.kernel_w, p.dilation_w, p.stride_w, p.pad_left, s.w, x0, x1);
+        T* to = x + (row * o.w + ix) * xp;
+        const std::int32_t at = std::int32_t(iy * o.w + ix);
+        bool first = true;
+        for (int wy = y0; wy < y1; ++wy)
+          for (int wx = x0; wx < x1; ++wx) {
+            const std::int64_t window = (row / o.h * s.h + wy) * s.w + wx;
+            const std::int32_t* which = index + window * o.c;
+            const T* from = y + window * yp;
+            if (first) {
+              for (int k = 0; k < o.c; ++k) to[k] = T(0) + keep_if(which[k] == at, from[k]);
+            } else {
+              RSSEG_INDEPENDENT
+              for (int k = 0; k < o.c; ++k) to[k] += keep_if(which[k] == at, from[k]);
+            }
+            first = false;
+          }
+        if (first)
+          for (int k = 0; k < o.c; ++k) to[k] = 0;
+      }
+    }
+  });
+}
+}  // namespace detail
+
 /// y = x at the indices; an index outside x (an index map of another tensor) reads 0.
 template <class T>
 void pick(const call<T>& c) {
@@ -126,6 +243,7 @@ void pick(const call<T>& c) {
   const std::int32_t* index = c.index_in(1);
   T* y = c.out();
   const std::int64_t xp = c.in_pitch(0), yp = c.out_pitch();
+  if (detail::pool_window p; detail::windows_of(c, s, p)) return detail::pick_in_windows(p, s, o, x, xp, index, y, yp);
   const std::int64_t pixels = std::int64_t(s.h) * s.w, each = std::int64_t(o.h) * o.w;
   sweep<T>(o.pixels(), items_per_chunk(4 * std::int64_t(o.c)), [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
     for (std::int64_t i = b; i < e; ++i) {
@@ -145,6 +263,7 @@ void place(const call<T>& c) {
   const std::int32_t* index = c.index_in(1);
   T* x = c.out();
   const std::int64_t xp = c.out_pitch(), yp = c.in_pitch(0);
+  if (detail::pool_window p; detail::windows_of(c, o, p)) return detail::place_in_windows(p, s, o, y, yp, index, x, xp);
   fill(rows_of(o.pixels(), o.c, xp, xp), x, T(0));
   const int width = 32;
   const std::int64_t blocks = (s.c + width - 1) / width, pixels = std::int64_t(o.h) * o.w, each = std::int64_t(s.h) * s.w;

@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "rsseg/cpu/conv_gather.hpp"
+#include "rsseg/cpu/loops.hpp"
 
 namespace rsseg::cpu {
 
@@ -73,7 +74,7 @@ bool winograd_wins(const gather_shape& s) {
       return false;
     if (s.kc < 16 || s.nc < 16 || s.kc > max_block_depth) return false;
     const winograd_cut c = cut_winograd(s, k);
-    if (c.tiles < 48 || std::int64_t(s.kc) * s.nc > 512 * 512) return false;
+    if (c.tiles < 48 || std::int64_t(s.kc) * s.nc > 1024 * 512) return false;
     const auto taps_inside = [](const gather_axis& a) {  // of 3, on average
       int inside = 0;
       for (int t = 0; t < 3; ++t) {
@@ -96,27 +97,44 @@ std::size_t winograd_packed_size(const gather_shape& s) {
 template <class T>
 void winograd_pack(const gather_shape& s, const T* w, std::ptrdiff_t ks, std::ptrdiff_t js, std::ptrdiff_t ys, std::ptrdiff_t xs, T* packed) {
   const kernel_table<T>& table = kernels<T>();
-  constexpr double a = 0.625, b = 1.5, a2 = a * a, b2 = b * b;
-  constexpr double n0 = 1 / (a2 * b2), na = 1 / (2 * a2 * (a2 - b2)), nb = 1 / (2 * b2 * (b2 - a2));
-  constexpr double g[6][3] = {{n0, 0, 0}, {na, na * a, na * a2}, {na, -na * a, na * a2}, {nb, nb * b, nb * b2}, {nb, -nb * b, nb * b2}, {0, 0, 1}};
   // Backward along an axis (tap_step < 0) means that the smallest offset belongs to the last kernel element.
-  const bool flip_y = s.y.tap_step < 0, flip_x = s.x.tap_step < 0;
-  const int panels = (s.nc + table.panel() - 1) / table.panel();
+  const std::ptrdiff_t first = (s.y.tap_step < 0 ? 2 * ys : 0) + (s.x.tap_step < 0 ? 2 * xs : 0);
+  const std::ptrdiff_t down = s.y.tap_step < 0 ? -ys : ys, across = s.x.tap_step < 0 ? -xs : xs;
+  const int panel = table.panel(), panels = (s.nc + panel - 1) / panel, kc = s.kc, nc = s.nc;
   const std::ptrdiff_t plane = std::ptrdiff_t(s.kc) * table.padded(s.nc);
-  parallel_for(panels, [&](std::int64_t p) {
-    const int column = int(p) * table.panel(), width = table.width(s.nc - column);
-    for (int k = 0; k < s.kc; ++k)
-      for (int j = 0; j < width; ++j) {
-        T* to = packed + column * std::ptrdiff_t(s.kc) + std::ptrdiff_t(k) * width + j;
-        const T* from = w + k * ks + (column + j) * js;
-        double e[3][3], t[6][3];
-        for (int y = 0; y < 3; ++y)
-          for (int x = 0; x < 3; ++x) e[y][x] = column + j < s.nc ? double(from[(flip_y ? 2 - y : y) * ys + (flip_x ? 2 - x : x) * xs]) : 0.0;
-        for (int i = 0; i < 6; ++i)
-          for (int x = 0; x < 3; ++x) t[i][x] = g[i][0] * e[0][x] + g[i][1] * e[1][x] + g[i][2] * e[2][x];
-        for (int i = 0; i < 6; ++i)
-          for (int l = 0; l < 6; ++l) to[(6 * i + l) * plane] = T(t[i][0] * g[l][0] + t[i][1] * g[l][1] + t[i][2] * g[l][2]);
+  const auto width_at = [&table, nc](int column) { return table.width(nc - column); };
+  // In double precision, all columns of a panel side by side; training does this before every use.
+  sweep<T>(panels, 1, [=](std::int64_t begin, std::int64_t end) RSSEG_INLINE_BODY {
+    constexpr double a = 0.625, b = 1.5, a2 = a * a, b2 = b * b;
+    constexpr double n0 = 1 / (a2 * b2), na = 1 / (2 * a2 * (a2 - b2)), nb = 1 / (2 * b2 * (b2 - a2));
+    constexpr int most = 64;  // columns of the widest panel
+    T e[9][pack_rows * most];
+    double t[18][most];
+    for (std::int64_t p = begin; p < end; ++p) {
+      const int column = int(p) * panel, width = width_at(column), valid = width < nc - column ? width : nc - column;
+      for (int k = 0; k < kc; ++k) {
+        if (k % pack_rows == 0) {
+          const T* from = w + k * ks + column * js + first;
+          const int rows = kc - k < pack_rows ? kc - k : pack_rows;
+          for (int i = 0; i < 9; ++i) load_columns(from + i / 3 * down + i % 3 * across, ks, js, rows, valid, width, e[i]);
+        }
+        const int row = k % pack_rows * width;
+        for (int x = 0; x < 3; ++x)
+          for (int j = 0; j < width; ++j) {
+            const double e0 = double(e[x][row + j]), e1 = double(e[3 + x][row + j]), e2 = double(e[6 + x][row + j]);
+            const double sa = na * e0 + na * a2 * e2, da = na * a * e1, sb = nb * e0 + nb * b2 * e2, db = nb * b * e1;
+            t[x][j] = n0 * e0, t[3 + x][j] = sa + da, t[6 + x][j] = sa - da, t[9 + x][j] = sb + db, t[12 + x][j] = sb - db, t[15 + x][j] = e2;
+          }
+        T* to = packed + column * std::ptrdiff_t(kc) + std::ptrdiff_t(k) * width;
+        for (int i = 0; i < 6; ++i, to += 6 * plane) RSSEG_INDEPENDENT
+        for (int j = 0; j < width; ++j) {
+          const double e0 = t[3 * i][j], e1 = t[3 * i + 1][j], e2 = t[3 * i + 2][j];
+          const double sa = na * e0 + na * a2 * e2, da = na * a * e1, sb = nb * e0 + nb * b2 * e2, db = nb * b * e1;
+          to[j] = T(n0 * e0), to[plane + j] = T(sa + da), to[2 * plane + j] = T(sa - da), to[3 * plane + j] = T(sb + db);
+          to[4 * plane + j] = T(sb - db), to[5 * plane + j] = T(e2);
+        }
       }
+    }
   });
 }
 
