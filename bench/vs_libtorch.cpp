@@ -2,6 +2,7 @@
 // Layers against libtorch: forward (with bias and ReLU), data gradient, weight gradient, in NCHW and in channels-last; the better one counts.
 // Outputs are compared. libtorch's own allocations are part of its times, as they are in its networks; a warm allocator is reached by alternation.
 //   vs_libtorch [--threads N] [--seconds S] [--only TEXT] [--pass P] [--json FILE]
+//   vs_libtorch networks ...    whole networks: vs_libtorch_networks.cpp
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
@@ -48,7 +49,10 @@ struct torch_pass {
 
 }  // namespace
 
+int run_networks(int argc, char** argv);
+
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "networks") return run_networks(argc, argv);
   const options opt(argc, argv);
   if (opt.threads > 0) at::set_num_threads(opt.threads);
   const c10::InferenceMode guard;
