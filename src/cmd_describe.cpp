@@ -76,7 +76,10 @@ loaded_network load_network(const load_request& r) {
 
 void add_list(CLI::App& app, common_options& common) {
   auto* cmd = app.add_subcommand("list", "the networks, by name");
-  cmd->callback([&common] {
+  auto systems = std::make_shared<bool>(false);
+  cmd->add_flag("--systems", *systems, "the systems of several networks, their stages and modes");
+  cmd->callback([&common, systems] {
+    if (*systems) return print_systems(common);
     if (common.json) {
       nlohmann::json j = nlohmann::json::array();
       for (const network_entry* e : networks())

@@ -198,7 +198,7 @@ void add_segment(CLI::App& app, common_options& common) {
   c->add_option("--overlay", q->overlay, "picture with the map over it");
   c->add_option("--alpha", q->alpha, "opacity of the overlay")->capture_default_str()->check(CLI::Range(0.0, 1.0));
   c->add_option("--tile", q->tile, "side of tiles in pixels")->capture_default_str()->check(CLI::Range(16, 65536));
-  c->add_option("--mode", q->load.mode, "of a system: how it infers, see docs/systems.md");
+  c->add_option("--mode", q->load.mode, "of a system: how it infers, see rsseg list --systems");
   c->add_option("--view", q->load.view, "of a system: side of the region looked at together; 0: the whole scene (default: as trained)")
       ->check(CLI::Range(0, 65536));
   c->add_option("--overlap", q->overlap, "pixels shared by neighbouring tiles (default: from the receptive field)")->check(CLI::NonNegativeNumber);

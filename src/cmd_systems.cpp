@@ -151,4 +151,29 @@ loaded_scene load_system(const load_request& r, std::size_t max_memory) {
   return s;
 }
 
+void print_systems(const common_options& common) {
+  nlohmann::json all = nlohmann::json::array();
+  for (const scene::system& s : scene::systems()) {
+    nlohmann::json stages = nlohmann::json::array();
+    std::string names, modes;
+    for (const scene::stage_info& i : s.stages) {
+      stages.push_back({{"name", i.name}, {"note", i.note}});
+      names += (names.empty() ? "" : ", ") + std::string(i.name);
+    }
+    for (const std::string& m : s.modes) modes += (modes.empty() ? "" : ", ") + m;
+    all.push_back({{"name", s.name},
+                   {"title", s.title},
+                   {"paper", s.paper},
+                   {"note", s.note},
+                   {"patch", s.patch},
+                   {"view", s.view},
+                   {"stages", stages},
+                   {"modes", s.modes}});
+    if (!common.json)
+      std::printf("%-16s %s, %s: %s\n%16s stages %s; modes %s; patch %d, view %d\n", s.name, s.title, s.paper, s.note, "", names.c_str(),
+                  modes.c_str(), s.patch, s.view);
+  }
+  if (common.json) std::printf("%s\n", all.dump(1).c_str());
+}
+
 }  // namespace rsseg::program

@@ -65,6 +65,8 @@ struct loaded_scene {
 loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory = 0);
 /// The same for a folder that training a system left (cmd_systems.cpp).
 loaded_scene load_system(const load_request& request, std::size_t max_memory);
+/// rsseg list --systems.
+void print_systems(const common_options& common);
 
 /// A data set with further inputs: --input NAME=FOLDER for each, the first one naming the images themselves. `known`: what weights remember; their
 /// names are the folders where --input does not say otherwise. Sets `inputs` to names and bands (empty: images alone). Throws usage_error,

@@ -253,6 +253,7 @@ class Refuses(Case):
 
     def test_systems(self):
         """All stages, each resumable; modes; odd scenes; what is missing."""
+        self.assertIn("glnet-compact", [s["name"] for s in json.loads(self.run_ok("--json", "list", "--systems"))])
         run = self.dir / "system"
         train = ["train", "--net", "takahama", "--data", self.dir / "set", "--patch", 8, "--crop", 64, "--batch", 1, "--workers", 0, "--threads", 1, "--out", run]
         self.refused(3, ["patches", "--stage patches"], *train, "--steps", 1, "--stage", "grid")

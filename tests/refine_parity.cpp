@@ -63,11 +63,12 @@ TEST_CASE("fixtures: broken files are input errors, never crashes") {
   CHECK_THROWS_AS(check_fixture<double>(json{{"format", "unheard 1"}}), input_error);
   CHECK_THROWS_AS(check_fixture<double>(json{{"format", "losses 2"}}), input_error);
   CHECK_THROWS_AS(check_fixture<double>(json{{"format", 1}}), input_error);
+  const json magnet = fixture::load(file("magnet_refinement"));
   for (const char* kind : kinds) {
     const json whole = fixture::load(file(kind));
     // Each top-level field away, or of another type, in turn.
     for (const auto& [name, value] : whole.items()) {
-      if (name == "notes" || name == "system" || name == "reference" || name == "note") continue;
+      if (name == "notes" || name == "ties" || name == "system" || name == "reference" || name == "note") continue;
       CAPTURE(kind);
       CAPTURE(name);
       json without = whole, odd = whole;
@@ -76,11 +77,11 @@ TEST_CASE("fixtures: broken files are input errors, never crashes") {
       const bool optional = name == "fill_prefix" || name == "dense_crf_lattice" || name == "gray_gradient" || name == "class_weights_from_counts" ||
                             name == "image" || name == "region_merging" || (name == "region_merging_size" && !whole.contains("region_merging"));
       if (optional) {
-        CHECK_NOTHROW(check_fixture<double>(without));
+        CHECK_NOTHROW(check_fixture<double>(without, nullptr, &magnet));
       } else {
-        CHECK_THROWS_AS(check_fixture<double>(without), input_error);
+        CHECK_THROWS_AS(check_fixture<double>(without, nullptr, &magnet), input_error);
       }
-      CHECK_THROWS_AS(check_fixture<double>(odd), input_error);
+      CHECK_THROWS_AS(check_fixture<double>(odd, nullptr, &magnet), input_error);
     }
   }
   json huge = fixture::load(file("dense_crf"));

@@ -3,6 +3,10 @@
 // or too small says so or works.
 #include <doctest/doctest.h>
 
+#include <cstdlib>
+#include <filesystem>
+#include <tuple>
+
 #include "data_helpers.hpp"
 #include "rsseg/scene/systems.hpp"
 
@@ -228,5 +232,61 @@ TEST_SUITE("scene") {
     CHECK_THROWS_AS(scene::stage_named(*sys, "first"), usage_error);
     CHECK_THROWS_AS(scene::mode_named(*sys, "best"), usage_error);
     CHECK_THROWS_AS(scene::read_settings("no/such/folder"), input_error);
+  }
+
+  TEST_CASE("every system trains a step of every stage and maps a scene in every mode") {
+    std::string folder = (std::filesystem::temp_directory_path() / "rsseg-systems-XXXXXX").string();
+    REQUIRE(::mkdtemp(folder.data()));
+    for (const auto& [name, patch, view] : {std::tuple<const char*, int, int>{"glnet-compact", 32, 64},
+                                            {"magnet-compact", 32, 64},
+                                            {"fctl-compact", 32, 96},
+                                            {"awmf-compact", 16, 64},
+                                            {"hazn-compact", 64, 128},
+                                            {"takahama", 8, 64}}) {
+      CAPTURE(name);
+      const scene::system* sys = scene::find_system(name);
+      REQUIRE(sys);
+      scene::system_settings s;
+      s.info.classes = 3, s.info.bands = 3, s.info.normalize = "imagenet", s.info.network = name, s.patch = patch, s.view = view;
+      data::batch b;
+      b.images = tensor<float>(shape{2, 3, view, view}), b.targets = tensor<std::int32_t>(shape{2, 1, view, view});
+      random_stream r(5, 1);
+      for (float& v : b.images) v = float(r.uniform(-1, 1));
+      for (int n = 0; n < 2; ++n)
+        for (int y = 0; y < view; ++y)
+          for (int x = 0; x < view; ++x)
+            b.targets(n, 0, y, x) = y < 4 ? 255 : x > view / 8 && x < view / 2 && y > view / 4 && y < view / 2 ? 1 : n * 2;
+      const std::string to = folder + "/" + name;
+      for (std::size_t stage = 0; stage < sys->stages.size(); ++stage) {
+        CAPTURE(stage);
+        const auto learner = sys->learner(*sys, int(stage), s, to, 1);
+        train::train_options o;
+        learner->prepare(o);
+        const double loss = learner->step(b, nullptr, o, cpu::run_state{1, 0});
+        CHECK(std::isfinite(loss));
+        CHECK(loss > 0);
+        double sum = 0;
+        for (const float g : learner->gradients()) sum += std::abs(double(g));
+        CHECK(std::isfinite(sum));
+        CHECK(sum > 0);
+        CHECK(learner->gradients().size() == learner->weights().values().size());
+        std::filesystem::create_directories(to + "/" + sys->stages[stage].name);
+        io::write_safetensors(scene::stage_weights(*sys, int(stage), to), train::weights_as_tensors(learner->weights()), {});
+      }
+      for (const std::string& mode : sys->modes) {
+        CAPTURE(mode);
+        scene::predictor_options o;
+        o.mode = mode;
+        const auto made = sys->predictor(*sys, s, to, o);
+        const auto source = scene_of(70, 45);
+        auto info = info_of(70, 45);
+        info.bands = 1;
+        io::memory_raster sink(info);
+        scene::segment(*made.predictor, *source, sink, made.tiling);
+        CHECK(*std::max_element(sink.values().begin(), sink.values().end()) < 3);
+        CHECK(made.predictor->bytes() > 0);
+      }
+    }
+    std::filesystem::remove_all(folder);
   }
 }
