@@ -12,6 +12,7 @@
 #include "rsseg/core/tensor.hpp"
 #include "rsseg/graph/custom.hpp"
 #include "rsseg/graph/graph.hpp"
+#include "rsseg/graph/ops/resize.hpp"
 #include "rsseg/loss/priors.hpp"
 
 namespace rsseg::train {
