@@ -6,6 +6,7 @@
 
 #include "commands.hpp"
 #include "rsseg/data/registry.hpp"
+#include "rsseg/train/loss_options.hpp"
 #include "rsseg/train/progress.hpp"
 #include "rsseg/train/report.hpp"
 #include "rsseg/train/trainer.hpp"
@@ -14,58 +15,14 @@ namespace rsseg::program {
 namespace {
 
 struct train_request {
-  std::string net, data, val, out, init, normalize = "auto", optimizer, schedule, loss = "ce", weighting = "none", augment = "aerial";
+  std::string net, data, val, out, init, normalize = "auto", optimizer, schedule, loss, edge_loss = "auto", weighting, sampler, augment = "aerial";
   int classes = 0, crop = 0, batch = 0, accumulate = 1, workers = 2, ignore = -1, tile = 0;
-  double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = 0, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1,
+  double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = -1, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1,
          checkpoint_every = 60, head_rate = 0;
   std::uint64_t steps = 0, seed = 1, checkpoint_steps = 0, epoch_draws = 0;
   bool resume = false, recompute = false, nesterov = false, freeze_norm = false;
   double max_memory = 0;
 };
-
-graph::loss_term term_named(const std::string& name) {
-  graph::loss_term t;
-  if (name == "ce")
-    t.kind = graph::loss_kind::cross_entropy;
-  else if (name == "dice")
-    t.kind = graph::loss_kind::dice, t.alpha = 1;
-  else if (name == "focal")
-    t.kind = graph::loss_kind::focal, t.alpha = 2;
-  else if (name == "jaccard")
-    t.kind = graph::loss_kind::jaccard, t.alpha = 1;
-  else if (name == "tversky")
-    t.kind = graph::loss_kind::tversky, t.alpha = 0.3, t.beta = 0.7;
-  else if (name == "lovasz")
-    t.kind = graph::loss_kind::lovasz;
-  else if (name == "ohem")
-    t.kind = graph::loss_kind::ohem, t.alpha = 0.7, t.count = 100000;
-  else
-    throw usage_error("loss \"" + name +
-                      "\": unknown; use ce, dice, focal, jaccard, tversky, lovasz, ohem, or a sum such as ce+dice or ce+0.5*lovasz");
-  return t;
-}
-
-graph::loss_options parse_loss(const std::string& text) {
-  graph::loss_options l;
-  l.term_count = 0;
-  for (std::size_t at = 0; at <= text.size();) {
-    const std::size_t end = std::min(text.find('+', at), text.size());
-    std::string part = text.substr(at, end - at);
-    double weight = 1;
-    if (const auto star = part.find('*'); star != std::string::npos) {
-      char* rest = nullptr;
-      weight = std::strtod(part.c_str(), &rest);
-      if (rest != part.c_str() + star || !(weight > 0))
-        throw usage_error("loss \"" + text + "\": \"" + part + "\" does not start with a positive number");
-      part = part.substr(star + 1);
-    }
-    if (l.term_count == 4) throw usage_error("loss \"" + text + "\": at most four terms");
-    l.terms[l.term_count] = term_named(part);
-    l.terms[l.term_count++].weight = weight;
-    at = end + 1;
-  }
-  return l;
-}
 
 /// Pictures for the report: image, labels and map of some images of a set.
 void add_pictures(train::report& r, const data::sample& s, const std::vector<std::uint8_t>& ids) {
@@ -135,6 +92,7 @@ void run_train(const train_request& q, const common_options& common) {
     throw usage_error("--augment \"" + q.augment + "\": unknown; use aerial, upright or none");
   o.augment.crop_height = o.augment.crop_width = crop;
   o.sampling.by_area = true, o.sampling.balance = q.balance, o.sampling.draws_per_epoch = std::size_t(q.epoch_draws);
+  if (!q.sampler.empty()) train::parse_sampler(q.sampler, o.sampling);
   o.normalize = q.normalize == "auto" ? (set->bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(*set))
                                       : data::normalization::parse(q.normalize);
   o.optimizer.kind = train::optimizer_named(q.optimizer.empty() ? d.optimizer : q.optimizer);
@@ -143,13 +101,15 @@ void run_train(const train_request& q, const common_options& common) {
   // A recipe's rate and decay belong to its optimiser.
   const bool same = q.optimizer.empty() || q.optimizer == d.optimizer;
   o.optimizer.weight_decay = q.weight_decay >= 0 ? q.weight_decay : same ? d.weight_decay : adam ? 1e-2 : 1e-4;
-  o.optimizer.nesterov = q.nesterov, o.optimizer.clip_norm = q.clip, o.optimizer.ema = q.ema;
+  o.optimizer.nesterov = q.nesterov, o.optimizer.clip_norm = q.clip >= 0 ? q.clip : d.clip, o.optimizer.ema = q.ema;
   o.schedule.kind = q.schedule.empty() ? d.schedule : q.schedule;
   o.schedule.base = q.lr > 0 ? q.lr : same ? d.learning_rate : adam ? 1e-3 : 1e-2;
   o.schedule.warmup = q.warmup;
-  o.loss = parse_loss(q.loss);
+  const std::string loss = q.loss.empty() ? d.loss : q.loss, weighting = q.weighting.empty() ? d.class_weights : q.weighting;
+  o.loss = train::parse_loss(loss);
+  o.loss.edges = train::parse_edge_loss(q.edge_loss);
   o.loss.ignore = set->classes().ignore_id;
-  o.weighting = data::parse_class_weighting(q.weighting);
+  o.class_weights = train::class_weights_for(weighting, *set);
   o.tile = q.tile ? q.tile : std::max(crop, 512);
   o.evaluate_every = q.evaluate_every, o.checkpoint_seconds = q.checkpoint_every, o.checkpoint_steps = q.checkpoint_steps;
   o.recompute = q.recompute, o.resume = q.resume;
@@ -230,7 +190,7 @@ void run_train(const train_request& q, const common_options& common) {
              {"steps", std::to_string(result.state.step) + " of batch " + std::to_string(o.batch * o.accumulate) + " at " + std::to_string(crop) +
                            " x " + std::to_string(crop)},
              {"time", train::duration_text(result.state.elapsed)},
-             {"loss", q.loss + (q.weighting == "none" ? "" : ", class weights: " + q.weighting)},
+             {"loss", loss + (weighting == "none" ? "" : ", class weights: " + weighting)},
              {"seed", std::to_string(q.seed)}};
   const bool finished = !result.interrupted;
   if (val && finished && !interrupted()) {
@@ -337,11 +297,18 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--schedule", q->schedule, "poly, cosine, step, constant");
   c->add_option("--warmup", q->warmup, "fraction of the training with a rising rate")->check(CLI::Range(0.0, 0.9));
   c->add_option("--head-rate", q->head_rate, "learning-rate factor outside the backbone")->check(CLI::PositiveNumber);
-  c->add_option("--clip", q->clip, "largest gradient norm")->check(CLI::NonNegativeNumber);
+  c->add_option("--clip", q->clip, "largest gradient norm; 0: none (default: the network's recipe)")->check(CLI::NonNegativeNumber);
   c->add_option("--ema", q->ema, "decay of averaged weights, e.g. 0.999; 0: none")->check(CLI::Range(0.0, 0.99999));
-  c->add_option("--loss", q->loss, "ce, dice, focal, jaccard, tversky, lovasz, ohem, or a sum: ce+dice, ce+0.5*lovasz")->capture_default_str();
-  c->add_option("--class-weights", q->weighting, "none, median, inverse, enet, effective: from the class frequencies")->capture_default_str();
-  c->add_option("--balance", q->balance, "share of crops that are chosen to hold a rare class, 0..1")->check(CLI::Range(0.0, 1.0));
+  c->add_option("--loss", q->loss,
+                "ce, focal, dice, jaccard, tversky, lovasz, ohem, each with :options, or a sum: ce+dice, ce+0.5*lovasz, focal:gamma=3, "
+                "ohem:threshold=0.7,kept=0.0625 (default: the network's recipe)");
+  c->add_option("--edge-loss", q->edge_loss, "of networks that learn edges: auto, hed, bce, euclidean")->capture_default_str();
+  c->add_option(
+      "--class-weights", q->weighting,
+      "none, median-frequency, inverse-frequency, enet, effective[:BETA], or a file with a number per class (default: the network's recipe)");
+  auto* balance = c->add_option("--balance", q->balance, "share of crops that are chosen to hold a rare class, 0..1")->check(CLI::Range(0.0, 1.0));
+  c->add_option("--sampler", q->sampler, "area (images by their pixels), images (each once per epoch), balanced[:SHARE] (crops by class)")
+      ->excludes(balance);
   c->add_option("--augment", q->augment, "aerial (all symmetries, zoom, colours), upright (mirror, zoom, colours), none")->capture_default_str();
   c->add_option("--normalize", q->normalize, "auto, imagenet, unit, or MEAN/STD")->capture_default_str();
   c->add_option("--init", q->init, "weights to start from (.safetensors); what does not fit keeps its start values");

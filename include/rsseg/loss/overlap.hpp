@@ -11,8 +11,9 @@ struct overlap_options {
   double false_positive = 0.5, false_negative = 0.5;
   double smooth = 0.5;
   double exponent = 1;
-  bool squared = false;       ///< P = sum p^2 (V-Net)
-  bool present_only = false;  ///< mean over the classes that occur in the target; else over all
+  bool squared = false;            ///< P = sum p^2 (V-Net)
+  bool present_only = false;       ///< mean over the classes that occur in the target; else over all
+  const double* weight = nullptr;  ///< per class, of the mean over classes; null: all 1
   std::int32_t ignore = default_ignore;
 };
 /// 1 - (2 I + s) / (P + G + s).
@@ -47,17 +48,19 @@ inline loss_value overlap(const T* z, const std::int32_t* t, shape s, const over
   });
   fold_chunks(sums, chunks, width);
   loss_value result{0, s.pixels() - std::count(t, t + s.pixels(), o.ignore)};
-  int counted = 0;
-  for (int k = 0; chunks > 0 && k < classes; ++k) counted += !o.present_only || sums[2 * classes + k] > 0;
+  const auto weight = [&](int k) { return o.weight ? o.weight[k] : 1.0; };
+  double counted = 0;
+  for (int k = 0; chunks > 0 && k < classes; ++k) counted += !o.present_only || sums[2 * classes + k] > 0 ? weight(k) : 0.0;
   for (int k = 0; k < classes; ++k) {
     slope_i[k] = slope_p[k] = 0;
-    if (result.pixels == 0 || (o.present_only && !(sums[2 * classes + k] > 0))) continue;
+    if (result.pixels == 0 || !(counted > 0) || (o.present_only && !(sums[2 * classes + k] > 0))) continue;
+    const double share = weight(k) / counted;
     const double inter = sums[k], top = inter + o.smooth;
     const double bottom = top + o.false_positive * (sums[classes + k] - inter) + o.false_negative * (sums[2 * classes + k] - inter);
     const double miss = bottom > 0 ? std::max(0.0, 1 - top / bottom) : 0.0;
-    result.value += std::pow(miss, o.exponent) / counted;
+    result.value += share * std::pow(miss, o.exponent);
     if (!(bottom > 0)) continue;
-    const double outer = (o.exponent == 1 ? 1.0 : miss > 0 ? o.exponent * std::pow(miss, o.exponent - 1) : 0.0) / counted;
+    const double outer = (o.exponent == 1 ? 1.0 : miss > 0 ? o.exponent * std::pow(miss, o.exponent - 1) : 0.0) * share;
     slope_i[k] = -outer * (bottom - top * (1 - o.false_positive - o.false_negative)) / (bottom * bottom);
     slope_p[k] = outer * top * o.false_positive / (bottom * bottom);
   }

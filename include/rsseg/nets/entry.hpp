@@ -14,9 +14,12 @@ struct recipe {
   double weight_decay = 1e-4;
   const char* schedule = "poly";  ///< poly (power 0.9), cosine, step, constant
   int batch = 8;
-  int crop = 512;             ///< square crop side in pixels
-  double head_rate = 1;       ///< learning-rate factor of everything outside the backbone
-  const char* backbone = "";  ///< prefixes of backbone parameters, separated by commas, for head_rate
+  int crop = 512;                      ///< square crop side in pixels
+  double head_rate = 1;                ///< learning-rate factor of everything outside the backbone
+  const char* backbone = "";           ///< prefixes of backbone parameters, separated by commas, for head_rate
+  const char* loss = "ce";             ///< as `rsseg train --loss` takes it
+  const char* class_weights = "none";  ///< as `rsseg train --class-weights` takes it
+  double clip = 0;                     ///< largest norm of the gradient; 0: none
 };
 
 struct network_entry {

@@ -2,7 +2,7 @@
 // FusionNet (Cheng, Meng, Xiang, Pan, IEEE JSTARS 10(12), 2017): a SegNet whose decoder stages feed an edge network; the edges in turn say
 // where neighbouring pixels may differ.
 //   SegNet core -> 1x1 K | edge net: 1x1 of each of the five decoder stages, bilinear to the input, concat, 1x1: fused edge logit (N,1,H,W)
-//   loss: CE + edge losses (BCE of the five sides and of the fused map against class boundaries) + 0.5 R,
+//   loss: CE + edge losses (five sides and the fused map against class boundaries, binary cross entropy balanced as in HED) + 0.5 R,
 //   R = mean over neighbour pairs of (1 - max(E_p, E_q)) |P_p - P_q|^2, P = softmax of the scores, E = sigmoid of the edges
 // No public code: taps, form of R and its weights are ours. The paper first trains without R (set its weight to 0).
 #pragma once

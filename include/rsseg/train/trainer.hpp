@@ -26,7 +26,7 @@ struct train_options {
   optimizer_options optimizer;
   train::schedule schedule;
   graph::loss_options loss;
-  data::class_weighting weighting = data::class_weighting::none;
+  std::vector<float> class_weights;  ///< one per class for the weighted losses; empty: all 1
   data::augment_options augment;
   data::sampler_options sampling;
   data::normalization normalize;
@@ -82,12 +82,10 @@ class trainer {
     fs::create_directories(o_.out, none);
     if (!fs::is_directory(o_.out, none)) throw output_error(o_.out + ": cannot be made a folder; choose another --out");
 
-    std::vector<float> class_weights;
-    if (o_.weighting != data::class_weighting::none) {
-      const auto w = data::class_weights(data::count_classes(*train_set_), o_.weighting);
-      class_weights.assign(w.begin(), w.end());
-      o_.loss.class_weights = true;
-    }
+    const std::vector<float>& class_weights = o_.class_weights;
+    if (!class_weights.empty() && int(class_weights.size()) != info_.classes)
+      throw usage_error("class weights: expected " + std::to_string(info_.classes) + ", got " + std::to_string(class_weights.size()));
+    o_.loss.class_weights = !class_weights.empty();
     model_.set_memory_limit(o_.memory_limit);
     if (o_.prepare) {
       build_options b = model_.options();
@@ -157,6 +155,7 @@ class trainer {
       double loss = 0;
       for (int a = 0; a < o_.accumulate; ++a) {
         const data::batch b = loader.next();
+        check_labels(b.targets, info_.classes, o_.loss.ignore, [&](int n) { return train_set_->name(b.index[std::size_t(n)]); });
         const std::uint64_t number = s.step * std::uint64_t(o_.accumulate) + std::uint64_t(a);
         std::vector<const tensor<float>*> inputs;
         std::vector<tensor<float>> made;
@@ -229,7 +228,18 @@ class trainer {
             {"optimizer", int(o_.optimizer.kind)},
             {"lr", o_.schedule.base},
             {"schedule", o_.schedule.kind},
+            {"loss", loss_settings()},
+            {"class_weights", o_.class_weights},
+            {"balance", o_.sampling.balance},
             {"images", train_set_->size()}};
+  }
+  nlohmann::json loss_settings() const {
+    nlohmann::json terms = nlohmann::json::array();
+    for (int i = 0; i < o_.loss.term_count; ++i) {
+      const graph::loss_term& t = o_.loss.terms[i];
+      terms.push_back({int(t.kind), t.weight, t.alpha, t.beta, t.gamma, t.count, t.flag, t.flag2});
+    }
+    return {{"terms", terms}, {"edges", int(o_.loss.edges)}};
   }
   static std::vector<nlohmann::json> read_log(const std::string& path, std::uint64_t until) {
     std::vector<nlohmann::json> lines;
