@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "commands.hpp"
+#include "rsseg/scene/vote.hpp"
 #include "rsseg/train/evaluate.hpp"
 #include "rsseg/train/metrics_report.hpp"
 #include "rsseg/train/progress.hpp"
@@ -16,7 +17,7 @@ namespace {
 struct segment_request {
   load_request load;
   std::string input, output, overlay;
-  int tile = 512, overlap = -1, batch = 1;
+  int tile = 512, overlap = -1, batch = 1, vote = -1;
   double alpha = 0.5, max_memory = 0;
   bool blend = false, fresh = false;
 };
@@ -59,14 +60,18 @@ void write_overlay(const segment_request& q, const loaded_scene& n) {
 
 }  // namespace
 
-loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory) {
+loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory, int vote) {
   loaded_network n = load_network(request);
   n.model->set_memory_limit(max_memory);
   loaded_scene s;
   s.name = n.entry->name, s.title = n.entry->title, s.info = n.info, s.palette = n.palette, s.normalize = n.normalize;
   s.tiling = train::tiling_of(*n.entry, *n.model, tile > 0 ? tile : 512, n.normalize);
   const std::shared_ptr<basic_model<float>> model = std::move(n.model);
-  s.predictor = std::make_unique<scene::network_predictor>([model](const tensor<float>& x) { return model->infer(x); }, n.normalize);
+  const int side = vote < 0 ? n.entry->vote : vote;
+  if (side > 0 && side % 2 == 0) throw usage_error("--vote " + std::to_string(side) + ": expected an odd number");
+  if (side > 0 && s.tiling.receptive_field > 0) s.tiling.receptive_field += side - 1 - std::max(0, n.entry->vote - 1);
+  s.predictor = std::make_unique<scene::network_predictor>(
+      [model, side](const tensor<float>& x) { return side > 0 ? scene::count_votes(model->infer(x), side) : model->infer(x); }, n.normalize);
   return s;
 }
 
@@ -81,7 +86,7 @@ void run_segment(segment_request q, const common_options& common) {
     if (!out->empty() && std::filesystem::equivalent(*out, q.input, none))
       throw usage_error(*out + ": is the input; choose another file for the result");
   if (!q.overlay.empty() && q.overlay == q.output) throw usage_error("--overlay and -o are the same file");
-  loaded_scene n = load_scene(q.load, q.tile, std::size_t(q.max_memory * 1048576));
+  loaded_scene n = load_scene(q.load, q.tile, std::size_t(q.max_memory * 1048576), q.vote);
   scene::segment_options o = n.tiling;
   o.overlap = q.overlap, o.blend = q.blend, o.batch = q.batch;
   const auto& info = source->info();
@@ -98,8 +103,8 @@ void run_segment(segment_request q, const common_options& common) {
   io::create_options create;
   create.resumable = !q.blend;
   create.resume_key = std::string(n.name) + " " + q.load.weights + " " + file_stamp(q.load.weights) + " " + q.input + " " + file_stamp(q.input) +
-                      " " + std::to_string(plan.tile_w) + " " + std::to_string(plan.halo) + " " + n.info.normalize +
-                      (q.fresh ? " " + std::to_string(std::size_t(::time(nullptr))) : "");
+                      " " + std::to_string(plan.tile_w) + " " + std::to_string(plan.halo) + " " + n.info.normalize + " vote " +
+                      std::to_string(q.vote) + (q.fresh ? " " + std::to_string(std::size_t(::time(nullptr))) : "");
   const auto sink = io::create_raster(q.output, out, create);
   train::progress_options po;
   po.quiet = common.quiet;
@@ -151,6 +156,8 @@ void add_segment(CLI::App& app, common_options& common) {
   c->add_option("--tile", q->tile, "side of tiles in pixels")->capture_default_str()->check(CLI::Range(16, 65536));
   c->add_option("--overlap", q->overlap, "pixels shared by neighbouring tiles (default: from the receptive field)")->check(CLI::NonNegativeNumber);
   c->add_option("--batch", q->batch, "tiles run together")->capture_default_str()->check(CLI::Range(1, 1024));
+  c->add_option("--vote", q->vote, "majority vote in a window of that many pixels; 0: none (default: the network's, 5 for mcnn)")
+      ->check(CLI::Range(0, 101));
   c->add_flag("--blend", q->blend, "average overlapping tiles instead of cutting them");
   c->add_flag("--fresh", q->fresh, "do not go on with an interrupted run");
   c->add_option("--max-memory", q->max_memory, "MiB the network may use")->check(CLI::PositiveNumber);

@@ -3,10 +3,14 @@
 #include <sys/sysinfo.h>
 
 #include <cstdio>
+#include <filesystem>
+#include <functional>
 
 #include "commands.hpp"
 #include "rsseg/data/registry.hpp"
+#include "rsseg/train/adversarial.hpp"
 #include "rsseg/train/loss_options.hpp"
+#include "rsseg/train/mcnn.hpp"
 #include "rsseg/train/progress.hpp"
 #include "rsseg/train/report.hpp"
 #include "rsseg/train/trainer.hpp"
@@ -18,7 +22,7 @@ struct train_request {
   std::string net, data, val, out, init, normalize = "auto", optimizer, schedule, loss, edge_loss = "auto", weighting, sampler, augment = "aerial";
   int classes = 0, crop = 0, batch = 0, accumulate = 1, workers = 2, ignore = -1, tile = 0;
   double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = -1, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1,
-         checkpoint_every = 60, head_rate = 0;
+         checkpoint_every = 60, head_rate = 0, pretrain = 0.5;
   std::uint64_t steps = 0, seed = 1, checkpoint_steps = 0, epoch_draws = 0;
   bool resume = false, recompute = false, nesterov = false, freeze_norm = false;
   double max_memory = 0;
@@ -68,6 +72,38 @@ std::size_t memory_of_machine() {
   return ::sysinfo(&s) == 0 ? std::size_t(s.totalram) * s.mem_unit : 0;
 }
 
+/// The adversarial first stage of a network: takes its share off the length in `o`, trains in --out/pretraining and gives the model what was
+/// learnt. False: interrupted. Nothing is done when the second stage has a checkpoint to go on from.
+bool pretrain(const network_entry& e, const train_request& q, const build_options& b, const std::shared_ptr<const data::dataset>& set,
+              train::train_options& o, basic_model<float>& model, const common_options& common, const std::function<void(const std::string&)>& say) {
+  train::train_options first = o;
+  first.out = q.out + "/pretraining";
+  first.steps = std::uint64_t(std::llround(q.pretrain * double(o.steps))), first.epochs = q.pretrain * o.epochs,
+  first.minutes = q.pretrain * o.minutes;
+  o.steps -= first.steps, o.epochs -= first.epochs, o.minutes -= first.minutes;
+  if (o.steps == 0 && o.epochs <= 0 && o.minutes <= 0) throw usage_error("--pretrain: nothing of the length is left for the training itself");
+  if (first.steps == 0 && first.epochs <= 0 && first.minutes <= 0) throw usage_error("--pretrain: too short for one step; use more steps, or 0");
+  if (q.resume && std::filesystem::exists(q.out + "/checkpoint.safetensors")) return true;
+  train::adversarial_trainer trainer(*e.pretraining, b, set, first);
+  train::progress_options po;
+  po.quiet = common.quiet;
+  train::progress bar("pre-train", 0, "steps", po);
+  train::train_events events;
+  events.interrupted = [] { return interrupted(); };
+  events.message = say;
+  char note[96] = "";
+  events.step = [&](const train::training_state& s, double judged, double, double p) {
+    if (p > 0) bar.set_total(std::max<std::int64_t>(std::int64_t(s.step), std::int64_t(std::llround(double(s.step) / p))));
+    std::snprintf(note, sizeof note, "generator %.4f  discriminator %.4f", s.running_loss, judged);
+    bar.update(std::int64_t(s.step), note);
+  };
+  const train::train_result r = trainer.run(events);
+  bar.finish(note);
+  if (r.interrupted) return false;
+  trainer.give(model.weights());
+  return true;
+}
+
 void run_train(const train_request& q, const common_options& common) {
   const network_entry& e = network_named(q.net);
   if (!e.segmenter) throw usage_error("network '" + q.net + "' is trained as a part of a larger system, not by itself");
@@ -97,9 +133,9 @@ void run_train(const train_request& q, const common_options& common) {
                                       : data::normalization::parse(q.normalize);
   o.optimizer.kind = train::optimizer_named(q.optimizer.empty() ? d.optimizer : q.optimizer);
   const bool adam = o.optimizer.kind == train::optimizer_kind::adam || o.optimizer.kind == train::optimizer_kind::adamw;
-  o.optimizer.momentum = q.momentum >= 0 ? q.momentum : adam ? 0.9 : d.momentum;
-  // A recipe's rate and decay belong to its optimiser.
+  // A recipe's rates and decay belong to its optimiser.
   const bool same = q.optimizer.empty() || q.optimizer == d.optimizer;
+  o.optimizer.momentum = q.momentum >= 0 ? q.momentum : same ? d.momentum : 0.9;
   o.optimizer.weight_decay = q.weight_decay >= 0 ? q.weight_decay : same ? d.weight_decay : adam ? 1e-2 : 1e-4;
   o.optimizer.nesterov = q.nesterov, o.optimizer.clip_norm = q.clip >= 0 ? q.clip : d.clip, o.optimizer.ema = q.ema;
   o.schedule.kind = q.schedule.empty() ? d.schedule : q.schedule;
@@ -148,6 +184,11 @@ void run_train(const train_request& q, const common_options& common) {
       " classes, " + std::to_string(set->size()) + " images, crops of " + std::to_string(crop) + ", batch " + std::to_string(o.batch) + ", " +
       (q.optimizer.empty() ? d.optimizer : q.optimizer.c_str()) + " at " + std::to_string(o.schedule.base));
 
+  if (e.pretraining && q.pretrain > 0 && !pretrain(e, q, b, set, o, model, common, say)) {
+    say("interrupted; checkpoint in " + q.out + "/pretraining, go on with --resume");
+    throw CLI::RuntimeError(130);
+  }
+  const bool patchwise = std::string_view(e.name) == "mcnn";  // stages of its own, on patches
   train::trainer trainer(e, model, set, val, info, o);
   bar = std::make_unique<train::progress>("train", 0, "steps", po);
   double miou = -1;
@@ -171,7 +212,7 @@ void run_train(const train_request& q, const common_options& common) {
                   m.scores().pixel_accuracy);
     say(line);
   };
-  const train::train_result result = trainer.run(events);
+  const train::train_result result = patchwise ? train::train_mcnn(model, set, info, o, events) : trainer.run(events);
   char note[64];
   std::snprintf(note, sizeof note, "loss %.4f", result.state.running_loss);
   bar->finish(note);
@@ -200,11 +241,11 @@ void run_train(const train_request& q, const common_options& common) {
     loaded_network best = load_network(lr_);
     const auto tiling = train::tiling_of(e, *best.model, o.tile, best.normalize);
     const std::size_t step = std::max<std::size_t>(1, val->size() / 3);
-    auto matrix =
-        train::evaluate(train::predictor_of(*best.model), *val, tiling, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
-          if ((i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
-          return !interrupted();
-        });
+    auto matrix = train::evaluate(train::predictor_of(*best.model, e.vote), *val, tiling,
+                                  [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
+                                    if ((i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
+                                    return !interrupted();
+                                  });
     last_matrix = std::make_unique<train::confusion_matrix>(std::move(matrix));
   }
   if (last_matrix) r.matrix = last_matrix.get();
@@ -247,13 +288,13 @@ void run_eval(const eval_request& q, const common_options& common) {
   train::report r;
   r.colors = n.palette;
   const std::size_t step = std::max<std::size_t>(1, set->size() / 3);
-  const auto m =
-      train::evaluate(train::predictor_of(*n.model), *set, tiling, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
-        bar.update(std::int64_t(i));
-        if (boundary) boundary->add(s.labels.ids.data(), ids.data(), s.image.width, s.image.height);
-        if (!q.report.empty() && (i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
-        return !interrupted();
-      });
+  const auto m = train::evaluate(train::predictor_of(*n.model, n.entry->vote), *set, tiling,
+                                 [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
+                                   bar.update(std::int64_t(i));
+                                   if (boundary) boundary->add(s.labels.ids.data(), ids.data(), s.image.width, s.image.height);
+                                   if (!q.report.empty() && (i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
+                                   return !interrupted();
+                                 });
   if (interrupted()) throw CLI::RuntimeError(130);
   bar.finish();
   if (!q.report.empty()) {
@@ -312,6 +353,9 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--augment", q->augment, "aerial (all symmetries, zoom, colours), upright (mirror, zoom, colours), none")->capture_default_str();
   c->add_option("--normalize", q->normalize, "auto, imagenet, unit, or MEAN/STD")->capture_default_str();
   c->add_option("--init", q->init, "weights to start from (.safetensors); what does not fit keeps its start values");
+  c->add_option("--pretrain", q->pretrain, "share of the length for a network's first, adversarial stage (smaf-net); 0: none")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 0.95));
   c->add_flag("--freeze-norm", q->freeze_norm, "batch norm with the running statistics");
   c->add_option("--epoch-draws", q->epoch_draws, "crops that make an epoch (default: one per image)");
   c->add_option("--tile", q->tile, "side of validation tiles");

@@ -56,8 +56,9 @@ struct loaded_scene {
   scene::segment_options tiling;
   std::unique_ptr<scene::scene_predictor> predictor;  ///< owns its networks
 };
-/// tile: side of the windows, 0: 512. max_memory: bytes each network may use, 0: no limit. Throws as load_network.
-loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory = 0);
+/// tile: side of the windows, 0: 512. vote: side of the window of a majority vote (scene/vote.hpp), 0: none, -1: the network's own.
+///  max_memory: bytes each network may use, 0: no limit. Throws as load_network.
+loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory = 0, int vote = -1);
 
 /// "1,3,512,512".
 shape parse_shape(const std::string& text);

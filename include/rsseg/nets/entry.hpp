@@ -22,6 +22,17 @@ struct recipe {
   double clip = 0;                     ///< largest norm of the gradient; 0: none
 };
 
+/// A first stage of training in which a generator of class maps and a discriminator learn against each other (train/adversarial.hpp).
+/// generator: input `image`, in training outputs `fake` (N,K,H,W probabilities) and `adversarial` (its penalty, 1,1,1,1), the
+/// discriminator's parameters under `fixed`.
+/// discriminator: inputs `image`, `real`, `fake`, penalties only. What they learn goes to the network's parameters of the same names.
+struct adversarial_stage {
+  void (*generator)(builder&);
+  void (*discriminator)(builder&);
+  const char* fixed;
+  double learning_rate = 2e-4, beta1 = 0.5, beta2 = 0.999;  ///< Adam, both
+};
+
 struct network_entry {
   const char* name;   ///< as in `rsseg train --net NAME`: lower case, digits, dashes
   const char* title;  ///< as the paper writes it
@@ -31,8 +42,10 @@ struct network_entry {
   recipe defaults = {};
   int size_multiple = 1;  ///< legal heights and widths are k * size_multiple + size_offset
   int size_offset = 0;
-  int minimum_size = 1;   ///< smallest legal extent
-  bool segmenter = true;  ///< one image in, class scores out: can be trained and used by itself
+  int minimum_size = 1;                            ///< smallest legal extent
+  bool segmenter = true;                           ///< one image in, class scores out: can be trained and used by itself
+  int vote = 0;                                    ///< maps are voted in a window of this side (scene/vote.hpp); 0: not
+  const adversarial_stage* pretraining = nullptr;  ///< before the training, half of its length; null: none
 };
 
 }  // namespace rsseg

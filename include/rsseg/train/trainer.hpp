@@ -4,15 +4,13 @@
 // limit the learning rate follows the clock.
 #pragma once
 #include <chrono>
-#include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 
 #include "rsseg/data/statistics.hpp"
-#include "rsseg/io/atomic_file.hpp"
 #include "rsseg/train/checkpoint.hpp"
 #include "rsseg/train/evaluate.hpp"
+#include "rsseg/train/run_log.hpp"
 #include "rsseg/train/schedule.hpp"
 
 namespace rsseg::train {
@@ -67,6 +65,16 @@ struct train_result {
   std::vector<nlohmann::json> log;  ///< all lines of the log
 };
 
+/// What a checkpoint remembers of the losses.
+inline nlohmann::json loss_settings(const graph::loss_options& loss) {
+  nlohmann::json terms = nlohmann::json::array();
+  for (int i = 0; i < loss.term_count; ++i) {
+    const graph::loss_term& t = loss.terms[i];
+    terms.push_back({int(t.kind), t.weight, t.alpha, t.beta, t.gamma, t.count, t.flag, t.flag2});
+  }
+  return {{"terms", terms}, {"edges", int(loss.edges)}};
+}
+
 class trainer {
  public:
   trainer(const network_entry& net, basic_model<float>& model, std::shared_ptr<const data::dataset> train_set,
@@ -109,29 +117,18 @@ class trainer {
     train_result result;
     training_state& s = result.state;
     s.settings = settings(total);
-    const std::string checkpoint = o_.out + "/checkpoint.safetensors", log_path = o_.out + "/log.jsonl";
-    if (o_.resume && fs::exists(checkpoint, none)) {
-      s = load_checkpoint(checkpoint, model_.weights(), opt, s.settings);
+    const std::string checkpoint = o_.out + "/checkpoint.safetensors";
+    const checkpoint_part parts[] = {{"", &model_.weights(), &opt}};
+    const bool resumed = o_.resume && fs::exists(checkpoint, none);
+    if (resumed) {
+      s = load_checkpoint(checkpoint, parts, s.settings);
       loader.restore(s.position);
-      result.log = read_log(log_path, s.step);
       if (events.message) events.message("resumed at step " + std::to_string(s.step));
     } else if (o_.resume && events.message) {
       events.message("nothing to resume in " + o_.out + ": starting anew");
     }
-    {
-      std::string lines;
-      for (const auto& l : result.log) lines += l.dump() + "\n";
-      io::write_file(log_path, lines);
-    }
-    std::FILE* log = std::fopen(log_path.c_str(), "a");
-    if (!log) throw output_error(log_path + ": cannot be written");
-    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> close_log(log, &std::fclose);
-    const auto write_log = [&](const nlohmann::json& j) {
-      result.log.push_back(j);
-      const std::string line = j.dump() + "\n";
-      if (std::fwrite(line.data(), 1, line.size(), log) != line.size() || std::fflush(log) != 0)
-        throw output_error(log_path + ": disk full; free some space and --resume");
-    };
+    run_log log(o_.out + "/log.jsonl", resumed, s.step);
+    const auto write_log = [&](const nlohmann::json& j) { log.write(j); };
 
     const auto start = std::chrono::steady_clock::now();
     const double before = s.elapsed;
@@ -194,15 +191,16 @@ class trainer {
       }
       const bool stop = !done && events.interrupted && events.interrupted();
       if (done || stop || elapsed() - last_checkpoint > o_.checkpoint_seconds || (o_.checkpoint_steps && s.step % o_.checkpoint_steps == 0)) {
-        save_checkpoint(checkpoint, model_.weights(), opt, s);
+        save_checkpoint(checkpoint, parts, s);
         last_checkpoint = elapsed();
       }
       if (stop) {
         result.interrupted = true;
-        return result;
+        break;
       }
     }
-    if (!val_set_) save_weights(opt, s);
+    result.log = log.lines();
+    if (!val_set_ && !result.interrupted) save_weights(opt, s);
     return result;
   }
 
@@ -228,27 +226,10 @@ class trainer {
             {"optimizer", int(o_.optimizer.kind)},
             {"lr", o_.schedule.base},
             {"schedule", o_.schedule.kind},
-            {"loss", loss_settings()},
+            {"loss", loss_settings(o_.loss)},
             {"class_weights", o_.class_weights},
             {"balance", o_.sampling.balance},
             {"images", train_set_->size()}};
-  }
-  nlohmann::json loss_settings() const {
-    nlohmann::json terms = nlohmann::json::array();
-    for (int i = 0; i < o_.loss.term_count; ++i) {
-      const graph::loss_term& t = o_.loss.terms[i];
-      terms.push_back({int(t.kind), t.weight, t.alpha, t.beta, t.gamma, t.count, t.flag, t.flag2});
-    }
-    return {{"terms", terms}, {"edges", int(o_.loss.edges)}};
-  }
-  static std::vector<nlohmann::json> read_log(const std::string& path, std::uint64_t until) {
-    std::vector<nlohmann::json> lines;
-    std::ifstream in(path);
-    for (std::string line; std::getline(in, line);) {
-      const auto j = nlohmann::json::parse(line, nullptr, false);
-      if (!j.is_discarded() && j.is_object() && j.value("step", std::uint64_t(0)) <= until) lines.push_back(j);
-    }
-    return lines;
   }
   void accumulate(std::vector<float>& sum, bool first) {
     const auto& g = model_.training().gradients();
