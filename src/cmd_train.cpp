@@ -22,7 +22,7 @@ struct train_request {
   std::string net, data, val, out, init, normalize = "auto", optimizer, schedule, loss, edge_loss = "auto", weighting, sampler, augment = "aerial";
   int classes = 0, crop = 0, batch = 0, accumulate = 1, workers = 2, ignore = -1, tile = 0;
   double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = -1, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1,
-         checkpoint_every = 60, head_rate = 0, pretrain = 0.5;
+         checkpoint_every = 60, head_rate = 0, pretrain = 0.5, penalties_from = -1;
   std::uint64_t steps = 0, seed = 1, checkpoint_steps = 0, epoch_draws = 0;
   bool resume = false, recompute = false, nesterov = false, freeze_norm = false;
   double max_memory = 0;
@@ -149,6 +149,7 @@ void run_train(const train_request& q, const common_options& common) {
   o.tile = q.tile ? q.tile : std::max(crop, 512);
   o.evaluate_every = q.evaluate_every, o.checkpoint_seconds = q.checkpoint_every, o.checkpoint_steps = q.checkpoint_steps;
   o.recompute = q.recompute, o.resume = q.resume;
+  o.penalties_from = q.penalties_from >= 0 ? q.penalties_from : d.penalties_from;
   o.memory_limit = q.max_memory > 0 ? std::size_t(q.max_memory * 1048576) : memory_of_machine() / 10 * 9;
   o.head_rate = q.head_rate > 0 ? q.head_rate : q.init.empty() ? 1 : d.head_rate, o.backbone = d.backbone;
 
@@ -353,6 +354,8 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--augment", q->augment, "aerial (all symmetries, zoom, colours), upright (mirror, zoom, colours), none")->capture_default_str();
   c->add_option("--normalize", q->normalize, "auto, imagenet, unit, or MEAN/STD")->capture_default_str();
   c->add_option("--init", q->init, "weights to start from (.safetensors); what does not fit keeps its start values");
+  c->add_option("--penalties-from", q->penalties_from, "part of the training after which a network's penalties count (default: the network's recipe)")
+      ->check(CLI::Range(0.0, 1.0));
   c->add_option("--pretrain", q->pretrain, "share of the length for a network's first, adversarial stage (smaf-net); 0: none")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 0.95));

@@ -64,27 +64,9 @@ inline loss_value overlap(const T* z, const std::int32_t* t, shape s, const over
     slope_i[k] = -outer * (bottom - top * (1 - o.false_positive - o.false_negative)) / (bottom * bottom);
     slope_p[k] = outer * top * o.false_positive / (bottom * bottom);
   }
-  if (!dz) return result;
-  for_chunks(s.pixels(), detail::chunk, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      T* di = dz + i * classes;
-      if (t[i] == o.ignore) {
-        std::fill(di, di + classes, T(0));
-        continue;
-      }
-      const double total = detail::log_sum_exp(z + i * classes, classes);
-      const auto slope = [&](int k, double p) { return slope_p[k] * (o.squared ? 2 * p : 1.0) + (k == t[i] ? slope_i[k] : 0.0); };
-      double mean = 0;
-      for (int k = 0; k < classes; ++k) {
-        const double p = std::exp(z[i * classes + k] - total);
-        mean += p * slope(k, p);
-      }
-      for (int k = 0; k < classes; ++k) {
-        const double p = std::exp(z[i * classes + k] - total);
-        di[k] = T(p * (slope(k, p) - mean));
-      }
-    }
-  });
+  if (dz)
+    detail::gradient_through_softmax(
+        z, t, s, o.ignore, dz, [&](int label, int k, double p) { return slope_p[k] * (o.squared ? 2 * p : 1.0) + (k == label ? slope_i[k] : 0.0); });
   return result;
 }
 
@@ -154,31 +136,12 @@ inline loss_value adaptive_class_weight(const T* z, const std::int32_t* t, shape
     result.value += scale * sums[3 * classes + k];
   }
   result.value -= std::log(dice);
-  if (!dz) return result;
-  for_chunks(s.pixels(), detail::chunk, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      T* di = dz + i * classes;
-      if (t[i] == o.ignore) {
-        std::fill(di, di + classes, T(0));
-        continue;
-      }
-      const double total = detail::log_sum_exp(z + i * classes, classes);
-      const auto slope = [&](int k, double p) {
-        const double g = k == t[i], e = (g - p) * (g - p), de = -2 * (g - p);
-        const double term = e - std::log((1 - e + o.eps) / (1 + e + o.eps)), dterm = 1 + 1 / (1 - e + o.eps) + 1 / (1 + e + o.eps);
-        return scale * weight[k] * (term + (1 + p + g) * dterm * de) - (slope_p[k] + g * slope_i[k]) / dice;
-      };
-      double dot = 0;
-      for (int k = 0; k < classes; ++k) {
-        const double p = std::exp(z[i * classes + k] - total);
-        dot += p * slope(k, p);
-      }
-      for (int k = 0; k < classes; ++k) {
-        const double p = std::exp(z[i * classes + k] - total);
-        di[k] = T(p * (slope(k, p) - dot));
-      }
-    }
-  });
+  if (dz)
+    detail::gradient_through_softmax(z, t, s, o.ignore, dz, [&](int label, int k, double p) {
+      const double g = k == label, e = (g - p) * (g - p), de = -2 * (g - p);
+      const double term = e - std::log((1 - e + o.eps) / (1 + e + o.eps)), dterm = 1 + 1 / (1 - e + o.eps) + 1 / (1 + e + o.eps);
+      return scale * weight[k] * (term + (1 + p + g) * dterm * de) - (slope_p[k] + g * slope_i[k]) / dice;
+    });
   return result;
 }
 

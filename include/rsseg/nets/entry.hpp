@@ -20,6 +20,7 @@ struct recipe {
   const char* loss = "ce";             ///< as `rsseg train --loss` takes it
   const char* class_weights = "none";  ///< as `rsseg train --class-weights` takes it
   double clip = 0;                     ///< largest norm of the gradient; 0: none
+  double penalties_from = 0;           ///< part of the training after which the network's penalties count
 };
 
 /// A first stage of training in which a generator of class maps and a discriminator learn against each other (train/adversarial.hpp).

@@ -149,8 +149,8 @@ class adversarial_trainer {
                  {"discriminator", judged},
                  {"lr", stage_.learning_rate},
                  {"seconds", s.elapsed}});
-      const bool done = progress() >= 1, stop = !done && events.interrupted && events.interrupted();
       if (events.step) events.step(s, judged, stage_.learning_rate, progress());
+      const bool done = progress() >= 1, stop = !done && events.interrupted && events.interrupted();
       if (done || stop || elapsed() - last_checkpoint > o_.checkpoint_seconds || (o_.checkpoint_steps && s.step % o_.checkpoint_steps == 0)) {
         save_checkpoint(checkpoint, parts, s);
         last_checkpoint = elapsed();

@@ -114,10 +114,11 @@ inline void assemble_mcnn(const parameter_store<float>& cnn, const classical::lo
 
 /// Trains both stages and leaves weights.safetensors of MCNNMap in --out; `map` has the weights, too. options.batch: ground points per step;
 /// options.augment: crops of about 160 pixels (a point's patches see 64 to each side).
-/// samples: ground points of the regression. The first stage has its log and checkpoint in --out/pretraining; the second is not interrupted.
-/// log.jsonl gets one line: the regression's loss, gradient and iterations. Throws as trainer::run; input_error without labelled points.
+/// samples: ground points of the regression; 0: as many as the first stage has seen, from 1000 to 20000. The first stage has its log and checkpoint
+/// in --out/pretraining; the second is not interrupted. log.jsonl gets one line: the regression's loss, gradient and iterations. Throws as
+/// trainer::run; input_error without labelled points.
 inline train_result train_mcnn(basic_model<float>& map, std::shared_ptr<const data::dataset> set, const weights_info& info,
-                               const train_options& options, const train_events& events, std::size_t samples = 20000) {
+                               const train_options& options, const train_events& events, std::size_t samples = 0) {
   using namespace detail;
   train_options first = options;
   first.out = options.out + "/pretraining";
@@ -144,6 +145,7 @@ inline train_result train_mcnn(basic_model<float>& map, std::shared_ptr<const da
   train_result result = trainer(patches, cnn, set, nullptr, info, first).run(events);
   if (result.interrupted) return result;
 
+  if (samples == 0) samples = std::size_t(std::clamp<std::uint64_t>(result.state.step * std::uint64_t(first.batch) * mcnn_points, 1000, 20000));
   if (events.message) events.message("logistic regression on " + std::to_string(samples) + " ground points");
   basic_model<float> vector(&MCNNVector::build, build);
   for (const stored_tensor& t : vector.weights().entries())

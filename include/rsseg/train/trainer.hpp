@@ -35,9 +35,10 @@ struct train_options {
   std::uint64_t checkpoint_steps = 0;  ///< also every so many steps
   bool recompute = false, resume = false;
   std::size_t memory_limit = 0;
-  double head_rate = 1;  ///< learning-rate factor outside the backbone
-  std::string backbone;  ///< prefixes of the backbone's parameters, separated by commas
-  std::string out;       ///< folder of weights.safetensors, checkpoint.safetensors, log.jsonl
+  double head_rate = 1;       ///< learning-rate factor outside the backbone
+  std::string backbone;       ///< prefixes of the backbone's parameters, separated by commas
+  double penalties_from = 0;  ///< part of the training after which the network's penalties count
+  std::string out;            ///< folder of weights.safetensors, checkpoint.safetensors, log.jsonl
   /// For networks that see more than the image: the inputs of a batch in the graph's order, a function of the batch and its number only;
   /// may replace the labels. Empty: the images.
   std::function<std::vector<tensor<float>>(const data::batch&, std::uint64_t, tensor<std::int32_t>&)> inputs;
@@ -95,15 +96,8 @@ class trainer {
       throw usage_error("class weights: expected " + std::to_string(info_.classes) + ", got " + std::to_string(class_weights.size()));
     o_.loss.class_weights = !class_weights.empty();
     model_.set_memory_limit(o_.memory_limit);
-    if (o_.prepare) {
-      build_options b = model_.options();
-      b.training = true;
-      graph::graph g = lower_network(model_.build(), b);
-      o_.prepare(g);
-      model_.prepare_training(std::move(g), o_.loss, o_.recompute);
-    } else {
-      model_.prepare_training(o_.loss, o_.recompute);
-    }
+    bool with_penalties = o_.penalties_from <= 0;
+    prepare(with_penalties);
     optimizer<float> opt(model_.weights(), o_.optimizer);
     if (o_.head_rate != 1 && !o_.backbone.empty()) opt.scale_rate(o_.head_rate, [&](const std::string& name) { return !in_backbone(name); });
 
@@ -148,6 +142,7 @@ class trainer {
     std::vector<float> accumulated;
     bool done = progress() >= 1;
     while (!done) {
+      if (!with_penalties && progress() >= o_.penalties_from) prepare(with_penalties = true);
       const double lr = o_.schedule.at(progress());
       double loss = 0;
       for (int a = 0; a < o_.accumulate; ++a) {
@@ -205,6 +200,14 @@ class trainer {
   }
 
  private:
+  void prepare(bool with_penalties) {
+    build_options b = model_.options();
+    b.training = true;
+    graph::graph g = lower_network(model_.build(), b);
+    if (o_.prepare) o_.prepare(g);
+    if (!with_penalties) g.penalties.clear();
+    model_.prepare_training(std::move(g), o_.loss, o_.recompute);
+  }
   bool in_backbone(const std::string& name) const {
     for (std::size_t at = 0; at < o_.backbone.size();) {
       const std::size_t end = std::min(o_.backbone.find(',', at), o_.backbone.size());
@@ -229,6 +232,7 @@ class trainer {
             {"loss", loss_settings(o_.loss)},
             {"class_weights", o_.class_weights},
             {"balance", o_.sampling.balance},
+            {"penalties_from", o_.penalties_from},
             {"images", train_set_->size()}};
   }
   void accumulate(std::vector<float>& sum, bool first) {
