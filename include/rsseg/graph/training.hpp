@@ -44,6 +44,23 @@ constexpr int add_target(graph& g, const output& o, label_rule rule, int like, i
   return id;
 }
 
+/// Attributes of a loss node. A function of its own and optimised less, since g++ 12 -O2 loses alpha and beta when this is a part of the loop below.
+#if defined(__GNUC__) && !defined(__clang__)
+[[gnu::noinline, gnu::optimize("O1")]]
+#endif
+constexpr attributes loss_attributes(const loss_term& term, int ignore) {
+  attributes at;
+  at.mode = int(term.kind);
+  at.begin = ignore;
+  at.count = term.count;
+  at.flag = term.flag;
+  at.flag2 = term.flag2;
+  at.alpha = term.alpha;
+  at.beta = term.beta;
+  at.gamma = term.gamma;
+  return at;
+}
+
 /// Appends the losses of every supervised output and all penalties, differentiates, and drops what nobody needs.
 /// g: a graph lowered for training.
 constexpr void make_training_graph(graph& g, const loss_options& options = loss_options{}, bool input_gradients = false) {
@@ -79,15 +96,13 @@ constexpr void make_training_graph(graph& g, const loss_options& options = loss_
                      : options.edges == edge_loss::plain ? loss_kind::binary_cross_entropy
                                                          : loss_kind::balanced_binary;
     for (int k = 0; k < (edges ? 1 : options.term_count); ++k) {
-      const loss_term& term = edges ? edge_term : options.terms[k];
-      attributes at;
-      at.mode = int(term.kind), at.begin = soft ? soft_ignored : options.ignore;
-      at.alpha = term.alpha, at.beta = term.beta, at.gamma = term.gamma, at.count = term.count, at.flag = term.flag, at.flag2 = term.flag2;
+      const loss_term* const term = edges ? &edge_term : &options.terms[k];
+      const attributes at = loss_attributes(*term, soft ? soft_ignored : options.ignore);
       const bool weighted = class_weights >= 0 && g.nodes[o.node].channels == g.nodes[g.outputs[0].node].channels;
       int part = weighted ? g.append(op::loss, {logits, target, class_weights}, 1, at) : g.append(op::loss, {logits, target}, 1, at);
-      if (weight * term.weight != 1) {
+      if (weight * term->weight != 1) {
         attributes scale;
-        scale.alpha = weight * term.weight;
+        scale.alpha = weight * term->weight;
         part = g.append(op::affine, {part}, 1, scale);
       }
       parts.push_back(part);
