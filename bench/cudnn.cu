@@ -15,22 +15,21 @@
 #include <string>
 #include <vector>
 
+#include "cuda_bench.hpp"
 #include "kernels/conv_fp32.cuh"
 #include "kernels/conv_hopper.cuh"
 #include "kernels/conv_mma.cuh"
 #include "kernels/depthwise.cuh"
-#include "kernels/device_array.hpp"
 
 using namespace rsseg;
 using namespace rsseg::cuda;
+using namespace cuda_bench;
 
 namespace {
 
 enum class math { fp32, tf32, bf16 };
 const char* const math_names[] = {"fp32", "tf32", "bf16"};
 const char* const pass_names[] = {"forward", "dgrad", "wgrad"};
-// H100 SXM, dense, nominal; memory: what a copy reaches
-constexpr double flops_per_second[] = {67e12, 400e12, 800e12}, bytes_per_second = 3.0e12;
 
 struct row {
   const char* name;
@@ -80,10 +79,6 @@ double floor_us(const conv_geometry& g, math m) {
   return 1e6 * std::max(flops / (g.depthwise() ? flops_per_second[0] : flops_per_second[int(m)]), bytes / bytes_per_second);
 }
 
-void check_cudnn(cudnnStatus_t s, const char* doing) {
-  if (s != CUDNN_STATUS_SUCCESS) throw error(std::string("cudnn: ") + doing + ": " + cudnnGetErrorString(s));
-}
-
 /// Buffers of one row, as many copies as overflow the L2 cache; T is the stored type.
 template <class T>
 struct buffers {
@@ -108,31 +103,6 @@ struct buffers {
   }
 };
 
-/// Median microseconds of one call: `copies` calls captured in a graph, replayed.
-double median_us(int copies, int rounds, cudaStream_t stream, const std::function<void(int)>& call) {
-  call(0);  // loads modules, sets attributes
-  check(cudaStreamSynchronize(stream), "warm-up");
-  cudaGraph_t graph;
-  cudaGraphExec_t replay;
-  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
-  for (int i = 0; i < copies; ++i) call(i);
-  check(cudaStreamEndCapture(stream, &graph), "capture");
-  check(cudaGraphInstantiate(&replay, graph, 0), "instantiate graph");
-  cudaEvent_t begin, end;
-  check(cudaEventCreate(&begin), "event"), check(cudaEventCreate(&end), "event");
-  std::vector<float> times;
-  for (int r = 0; r < rounds + 2; ++r) {
-    check(cudaEventRecord(begin, stream), "record"), check(cudaGraphLaunch(replay, stream), "replay"), check(cudaEventRecord(end, stream), "record");
-    check(cudaEventSynchronize(end), "replay");
-    float ms = 0;
-    check(cudaEventElapsedTime(&ms, begin, end), "elapsed time");
-    if (r >= 2) times.push_back(ms);
-  }
-  cudaEventDestroy(begin), cudaEventDestroy(end), cudaGraphExecDestroy(replay), cudaGraphDestroy(graph);
-  std::nth_element(times.begin(), times.begin() + std::ptrdiff_t(times.size() / 2), times.end());
-  return 1e3 * double(times[times.size() / 2]) / copies;
-}
-
 /// Our kernel for a row, pass and math mode.
 template <math Math, class T>
 void ours(const conv_geometry& g, conv_pass pass, buffers<T>& b, int i, cudaStream_t s, bool hopper) {
@@ -156,12 +126,15 @@ void ours(const conv_geometry& g, conv_pass pass, buffers<T>& b, int i, cudaStre
     }
     if (pass == conv_pass::forward) return conv_mma_forward<Operand>(s, g, x, w, y);
     if (pass == conv_pass::data) return conv_mma_data_gradient<Operand>(s, g, y, w, dx);
+    if constexpr (Math == math::bf16)
+      if (hopper && conv_hopper_supports_weights(g)) return conv_hopper_weight_gradient<bf16>(s, g, x, y, dw, space);
     conv_mma_weight_gradient<Operand>(s, g, x, y, dw, space);
   }
 }
 std::size_t our_workspace(const conv_geometry& g) {
   if (g.depthwise()) return depthwise_weight_workspace(g);
-  return std::max({conv_weight_workspace(g), conv_mma_weight_workspace<tf32>(g), conv_mma_weight_workspace<bf16>(g)});
+  return std::max(
+      {conv_weight_workspace(g), conv_hopper_weight_workspace(g), conv_mma_weight_workspace<tf32>(g), conv_mma_weight_workspace<bf16>(g)});
 }
 
 /// cuDNN's descriptors of a row, its exhaustive search, and a call of the winner.
@@ -239,13 +212,6 @@ class cudnn_convolution {
 struct result {
   double ours = NAN, cudnn = NAN, cudnn_deterministic = NAN, difference = NAN;
 };
-template <class A, class B>
-double largest_difference(const std::vector<A>& a, const std::vector<B>& b) {
-  double worst = 0, scale = 1e-30;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    worst = std::max(worst, std::abs(double(to_float(a[i])) - double(to_float(b[i])))), scale = std::max(scale, std::abs(double(to_float(b[i]))));
-  return worst / scale;
-}
 template <math Math, class T>
 result measure(const conv_geometry& g, conv_pass pass, int rounds, cudnnHandle_t handle, cudaStream_t stream, bool hopper) {
   result r;
@@ -272,12 +238,6 @@ result measure(const conv_geometry& g, conv_pass pass, int rounds, cudnnHandle_t
     if (pass == conv_pass::weight) r.difference = largest_difference(my_dw, b.dw[0].host());
   }
   return r;
-}
-
-std::string number(double v, const char* format = "%.1f") {
-  char s[32];
-  std::snprintf(s, sizeof s, format, v);
-  return std::isnan(v) ? "not measured" : s;
 }
 
 }  // namespace

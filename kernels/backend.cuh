@@ -22,6 +22,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <cstdlib>
+
 #define RSSEG_EMULATED 0
 #define RSSEG_BACKEND_NS device
 #define RSSEG_KERNEL static __global__
@@ -50,14 +52,37 @@ inline void check(cudaError_t status, const char* doing) {
   throw error(what);
 }
 
+/// The kernel launched last by this thread, for errors that surface later.
+inline const char*& last_kernel() {
+  static thread_local const char* name = "none";
+  return name;
+}
+/// RSSEG_CUDA_SYNC=1 in the environment: every launch is waited for, so that an error names its own kernel. Graphs are not captured then.
+inline bool synchronous() {
+  static const bool on = [] {
+    const char* v = std::getenv("RSSEG_CUDA_SYNC");
+    return v && *v && *v != '0';
+  }();
+  return on;
+}
+/// For waits: the error belongs to some kernel that was launched before.
+inline void check_late(cudaError_t status, const char* doing) {
+  if (status != cudaSuccess)
+    check(status, (std::string(doing) + " (an earlier kernel failed; the last one launched was " + last_kernel() +
+                   (synchronous() ? ")" : "; run again with RSSEG_CUDA_SYNC=1 to learn which)"))
+                      .c_str());
+}
+
 template <class... Parameters, class... Arguments>
 inline void kernel_launch(const launch& l, void (*kernel)(Parameters...), Arguments&&... arguments) {
+  last_kernel() = l.name;
   if (l.shared > 48 * 1024)  // beyond what every device grants unasked
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)), l.name);
   cudaLaunchConfig_t config{};
   config.gridDim = l.grid, config.blockDim = l.block, config.dynamicSmemBytes = l.shared, config.stream = l.stream;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), l.name);
   check(cudaGetLastError(), l.name);
+  if (synchronous()) check(cudaStreamSynchronize(l.stream), l.name);
 }
 }  // namespace RSSEG_BACKEND_NS
 }  // namespace rsseg::cuda

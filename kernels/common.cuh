@@ -156,7 +156,7 @@ __device__ __forceinline__ float sigmoid(float v) { return 1.0f / (1.0f + expf(-
 __device__ __forceinline__ float activate(activation kind, float v, float slope) {
   switch (kind) {
     case activation::relu:
-      return fmaxf(v, 0.0f);
+      return v < 0 ? 0.0f : v;  // a NaN stays visible
     case activation::leaky_relu:
       return v > 0 ? v : slope * v;
     case activation::elu:

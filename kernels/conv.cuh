@@ -16,9 +16,9 @@ inline namespace RSSEG_BACKEND_NS {
 
 template <class T>
 inline void require_half_device(const device_facts& d) {
-  if (!std::is_same_v<T, float> && !d.async_copies())
-    throw usage_error("cuda: bf16 and fp16 convolutions need compute capability 8.0, " + d.name + " has " + std::to_string(d.major) + "." +
-                      std::to_string(d.minor) + "; use fp32");
+  if (std::is_same_v<T, bf16> && !d.async_copies())
+    throw usage_error("cuda: bf16 convolutions need compute capability 8.0, " + d.name + " has " + std::to_string(d.major) + "." +
+                      std::to_string(d.minor) + "; use fp16 or fp32");
 }
 
 /// y = epilogue(x * w).
@@ -33,6 +33,21 @@ inline void convolve(const device_facts& d, stream_t s, conv_math m, const conv_
   } else {
     if (d.hopper() && conv_hopper_supports(g)) return conv_hopper_forward<T>(s, g, x, w, y, e);
     conv_mma_forward<T>(s, g, x, w, y, e);
+  }
+}
+/// y = scale * (x * w) + shift for a layer that batch normalisation follows, with the statistics of y (conv_statistics_size floats) in the same pass.
+/// Returns how many pixels a tile of statistics has, which batch_norm_of_tiles wants to know. On Hopper, too, this is the mma.sync kernel.
+template <class T>
+inline int convolve_with_statistics(const device_facts& d, stream_t s, conv_math m, const conv_geometry& g, const T* x, const T* w, T* y,
+                                    const conv_epilogue<T>& e, float* statistics) {
+  require_half_device<T>(d);
+  if (e.residual || e.kind != activation::none)
+    throw usage_error("cuda: convolve_with_statistics: normalisation follows directly, without residual or activation in between");
+  if constexpr (std::is_same_v<T, float>) {
+    if (m == conv_math::tf32 && d.async_copies()) return conv_mma_forward_statistics<tf32>(s, g, x, w, y, e, statistics);
+    return conv_forward_statistics(s, g, x, w, y, e, statistics);
+  } else {
+    return conv_mma_forward_statistics<T>(s, g, x, w, y, e, statistics);
   }
 }
 /// Bytes of workspace of convolve_data.
@@ -61,7 +76,7 @@ inline std::size_t convolve_weights_workspace(const device_facts& d, conv_math m
   if constexpr (std::is_same_v<T, float>)
     return m == conv_math::tf32 && d.async_copies() ? conv_mma_weight_workspace<tf32>(g) : conv_weight_workspace(g);
   else
-    return conv_mma_weight_workspace<T>(g);
+    return d.hopper() && conv_hopper_supports_weights(g) ? conv_hopper_weight_workspace(g) : conv_mma_weight_workspace<T>(g);
 }
 /// dw (fp32, OHWI) from x and dy; deterministic.
 template <class T>
@@ -73,6 +88,7 @@ inline void convolve_weights(const device_facts& d, stream_t s, conv_math m, con
     if (m == conv_math::tf32 && d.async_copies()) return conv_mma_weight_gradient<tf32>(s, g, x, dy, dw, workspace, accumulate);
     conv_weight_gradient(s, g, x, dy, dw, workspace, accumulate);
   } else {
+    if (d.hopper() && conv_hopper_supports_weights(g)) return conv_hopper_weight_gradient<T>(s, g, x, dy, dw, workspace, accumulate);
     conv_mma_weight_gradient<T>(s, g, x, dy, dw, workspace, accumulate);
   }
 }

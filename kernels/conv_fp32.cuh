@@ -77,11 +77,10 @@ __device__ __forceinline__ int column_of(int tx, int j) {
   return j / 4 * (Tile::columns / (Tile::per_column / 4)) + tx * 4 + j % 4;
 }
 
-/// Forward and data pass. Grid: row blocks, column blocks, groups.
+/// The products of a tile of the forward or data pass, before the epilogue.
 template <conv_pass Pass, class Tile, bool Wide>
-__global__ void __launch_bounds__(Tile::threads)
-    conv_fp32_kernel(conv_problem p, const float* source, const float* weights, float* target, conv_epilogue<float> e) {
-  RSSEG_DYN_SHARED(float, shared);
+__device__ __forceinline__ void conv_fp32_products(const conv_problem& p, const float* source, const float* weights, float* shared,
+                                                   float (&acc)[Tile::per_row][Tile::per_column]) {
   const int t = int(threadIdx.x), tx = t % (Tile::columns / Tile::per_column), ty = t / (Tile::columns / Tile::per_column);
   const int group = int(blockIdx.z), first_column = int(blockIdx.y) * Tile::columns;
 
@@ -137,7 +136,6 @@ __global__ void __launch_bounds__(Tile::threads)
     }
   };
 
-  float acc[Tile::per_row][Tile::per_column] = {};
   int buffer = 0;
   if (!walk.done()) fetch(), put(shared);
   while (!walk.done()) {
@@ -150,7 +148,16 @@ __global__ void __launch_bounds__(Tile::threads)
     buffer ^= 1;
     if (more) put(shared + buffer * Tile::stage);
   }
-
+}
+/// Forward and data pass. Grid: row blocks, column blocks, groups.
+template <conv_pass Pass, class Tile, bool Wide>
+__global__ void __launch_bounds__(Tile::threads)
+    conv_fp32_kernel(conv_problem p, const float* source, const float* weights, float* target, conv_epilogue<float> e) {
+  RSSEG_DYN_SHARED(float, shared);
+  const int t = int(threadIdx.x), tx = t % (Tile::columns / Tile::per_column), ty = t / (Tile::columns / Tile::per_column);
+  const int group = int(blockIdx.z), first_column = int(blockIdx.y) * Tile::columns;
+  float acc[Tile::per_row][Tile::per_column] = {};
+  conv_fp32_products<Pass, Tile, Wide>(p, source, weights, shared, acc);
   RSSEG_UNROLL
   for (int i = 0; i < Tile::per_row; ++i) {
     int tn, qy, qx;
@@ -166,6 +173,33 @@ __global__ void __launch_bounds__(Tile::threads)
       target[at + c] = activate(e.kind, v, e.slope);
     }
   }
+}
+
+/// Forward pass of a layer that batch normalisation follows: scale and shift, and the statistics of the results.
+template <class Tile, bool Wide>
+__global__ void __launch_bounds__(Tile::threads)
+    conv_fp32_statistics_kernel(conv_problem p, const float* source, const float* weights, float* target, conv_epilogue<float> e, float* statistics) {
+  RSSEG_DYN_SHARED(float, shared);
+  const int t = int(threadIdx.x), tx = t % (Tile::columns / Tile::per_column), ty = t / (Tile::columns / Tile::per_column);
+  const int group = int(blockIdx.z), first_column = int(blockIdx.y) * Tile::columns, block = int(blockIdx.x);
+  float acc[Tile::per_row][Tile::per_column] = {};
+  conv_fp32_products<conv_pass::forward, Tile, Wide>(p, source, weights, shared, acc);
+  const int count = rows_in_tile(p, block, Tile::rows);
+  float* out = target + (std::int64_t(block) * Tile::rows) * p.target_c + group * p.columns;
+  RSSEG_UNROLL
+  for (int i = 0; i < Tile::per_row; ++i) {
+    RSSEG_UNROLL
+    for (int j = 0; j < Tile::per_column; ++j) {
+      const int row = row_of<Tile>(ty, i), c = first_column + column_of<Tile>(tx, j), channel = group * p.columns + c;
+      if (row >= count || c >= p.columns) continue;
+      acc[i][j] = acc[i][j] * (e.scale ? e.scale[channel] : 1.0f) + (e.shift ? e.shift[channel] : 0.0f);
+      out[std::int64_t(row) * p.target_c + c] = acc[i][j];
+    }
+  }
+  tile_moments<Tile::rows / Tile::per_row, Tile::columns, Tile::threads, Tile::per_row, Tile::per_column>(
+      shared, t, ty, count, [&](int i, int j, float& v) { return v = acc[i][j], row_of<Tile>(ty, i) < count; },
+      [&](int j) { return column_of<Tile>(tx, j); }, [] { __syncthreads(); },
+      statistics + std::int64_t(block) * 2 * p.target_c + group * p.columns + first_column, p.columns - first_column, p.target_c);
 }
 
 /// Weight pass. Grid: output-channel blocks, taps x input-channel blocks, groups x splits.
@@ -269,6 +303,24 @@ inline void conv_fp32_choose(stream_t s, const conv_geometry& g, const float* so
   if (std::int64_t(p.row_blocks()) * ceil_div(p.columns, fp32_large::columns) * g.groups >= 120 && p.columns > 64 && conv_fp32_wide(g, Pass))
     return conv_fp32_run<Pass, fp32_large>(s, g, source, weights, target, e);
   conv_fp32_run<Pass, fp32_medium>(s, g, source, weights, target, e);
+}
+
+template <class Tile>
+inline int conv_fp32_statistics_run(stream_t s, const conv_geometry& g, const float* x, const float* w, float* y, const conv_epilogue<float>& e,
+                                    float* statistics) {
+  const conv_problem p(g, conv_pass::forward, Tile::rows);
+  kernel_launch({"conv_fp32 forward with statistics",
+                 dim3(unsigned(p.row_blocks()), unsigned(ceil_div(p.columns, Tile::columns)), unsigned(g.groups)), Tile::threads, Tile::shared, s},
+                conv_fp32_wide(g, conv_pass::forward) ? conv_fp32_statistics_kernel<Tile, true> : conv_fp32_statistics_kernel<Tile, false>, p, x, w,
+                y, e, statistics);
+  return Tile::rows;
+}
+/// y = scale * (x * w) + shift, and the statistics of y for batch_norm_of_tiles; returns the pixels of a tile of statistics.
+inline int conv_forward_statistics(stream_t s, const conv_geometry& g, const float* x, const float* w, float* y, const conv_epilogue<float>& e,
+                                   float* statistics) {
+  check_geometry("conv_forward_statistics", g);
+  if (g.out_c_per_group() <= fp32_narrow::columns) return conv_fp32_statistics_run<fp32_narrow>(s, g, x, w, y, e, statistics);
+  return conv_fp32_statistics_run<fp32_medium>(s, g, x, w, y, e, statistics);
 }
 
 /// y = epilogue(x * w). Any kernel, stride, dilation and groups (depthwise: depthwise.cuh is faster).

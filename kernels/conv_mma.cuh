@@ -117,16 +117,14 @@ __device__ __forceinline__ void mma_slice_product(const typename Tile::stored* a
   }
 }
 
-/// Forward and data pass. Grid: row blocks, column blocks, groups.
+/// The products of a tile of the forward or data pass, before the epilogue.
 template <conv_pass Pass, class Tile, bool Aligned>
-__global__ void __launch_bounds__(Tile::threads)
-    conv_mma_kernel(conv_problem p, const typename Tile::stored* source, const typename Tile::stored* weights, typename Tile::stored* target,
-                    conv_epilogue<typename Tile::stored> e) {
+__device__ __forceinline__ void conv_mma_products(const conv_problem& p, const typename Tile::stored* source, const typename Tile::stored* weights,
+                                                  typename Tile::stored* shared, float (&acc)[Tile::m][Tile::n][4]) {
   using S = typename Tile::stored;
   using Left = mma_slice<Tile, Tile::rows, true>;
   using Right = mma_slice<Tile, Tile::columns, Pass == conv_pass::forward>;
   constexpr int stage = Left::size + Right::size;
-  RSSEG_DYN_SHARED(S, shared);
   const int t = int(threadIdx.x), lane = t & 31, warp = t >> 5;
   const int row = warp % Tile::warps_down * Tile::warp_rows, column = warp / Tile::warps_down * Tile::warp_columns;
   const int group = int(blockIdx.z), first_column = int(blockIdx.y) * Tile::columns;
@@ -169,7 +167,6 @@ __global__ void __launch_bounds__(Tile::threads)
     }
   };
 
-  float acc[Tile::m][Tile::n][4] = {};
   int remaining = 0;  // slices loaded and not yet multiplied
   RSSEG_UNROLL
   for (int s = 0; s < Tile::stages - 1; ++s) {
@@ -187,7 +184,19 @@ __global__ void __launch_bounds__(Tile::threads)
     reading = reading + 1 == Tile::stages ? 0 : reading + 1, writing = writing + 1 == Tile::stages ? 0 : writing + 1;
     --remaining;
   }
-
+}
+/// Forward and data pass. Grid: row blocks, column blocks, groups.
+template <conv_pass Pass, class Tile, bool Aligned>
+__global__ void __launch_bounds__(Tile::threads)
+    conv_mma_kernel(conv_problem p, const typename Tile::stored* source, const typename Tile::stored* weights, typename Tile::stored* target,
+                    conv_epilogue<typename Tile::stored> e) {
+  using S = typename Tile::stored;
+  RSSEG_DYN_SHARED(S, shared);
+  const int t = int(threadIdx.x), lane = t & 31, warp = t >> 5;
+  const int row = warp % Tile::warps_down * Tile::warp_rows, column = warp / Tile::warps_down * Tile::warp_columns;
+  const int group = int(blockIdx.z), first_column = int(blockIdx.y) * Tile::columns;
+  float acc[Tile::m][Tile::n][4] = {};
+  conv_mma_products<Pass, Tile, Aligned>(p, source, weights, shared, acc);
   RSSEG_UNROLL
   for (int i = 0; i < Tile::m; ++i) {
     RSSEG_UNROLL
@@ -209,6 +218,41 @@ __global__ void __launch_bounds__(Tile::threads)
       }
     }
   }
+}
+
+/// Forward pass of a layer that batch normalisation follows: scale and shift, and the statistics of the results as they are stored.
+template <class Tile, bool Aligned>
+__global__ void __launch_bounds__(Tile::threads)
+    conv_mma_statistics_kernel(conv_problem p, const typename Tile::stored* source, const typename Tile::stored* weights,
+                               typename Tile::stored* target, conv_epilogue<typename Tile::stored> e, float* statistics) {
+  using S = typename Tile::stored;
+  RSSEG_DYN_SHARED(S, shared);
+  const int t = int(threadIdx.x), lane = t & 31, warp = t >> 5, down = warp % Tile::warps_down;
+  const int row = down * Tile::warp_rows + (lane >> 2), column = warp / Tile::warps_down * Tile::warp_columns + (lane & 3) * 2;
+  const int group = int(blockIdx.z), first_column = int(blockIdx.y) * Tile::columns, block = int(blockIdx.x);
+  float acc[Tile::m][Tile::n][4] = {};
+  conv_mma_products<conv_pass::forward, Tile, Aligned>(p, source, weights, shared, acc);
+  const int count = rows_in_tile(p, block, Tile::rows);
+  S* out = target + (std::int64_t(block) * Tile::rows) * p.target_c + group * p.columns;
+  RSSEG_UNROLL
+  for (int i = 0; i < Tile::m; ++i) {
+    RSSEG_UNROLL
+    for (int j = 0; j < Tile::n; ++j) {
+      RSSEG_UNROLL
+      for (int k = 0; k < 4; ++k) {
+        const int r = row + i * 16 + (k >> 1) * 8, c = first_column + column + j * 8 + (k & 1), channel = group * p.columns + c;
+        if (r >= count || c >= p.columns) continue;
+        const S v = from_float<S>(acc[i][j][k] * (e.scale ? e.scale[channel] : 1.0f) + (e.shift ? e.shift[channel] : 0.0f));
+        out[std::int64_t(r) * p.target_c + c] = v, acc[i][j][k] = to_float(v);
+      }
+    }
+  }
+  cp_async_wait<0>();  // groups without copies: nothing is under way into what is used next
+  tile_moments<Tile::warps_down * 8, Tile::columns, Tile::threads, Tile::m * 2, Tile::n * 2>(
+      reinterpret_cast<float*>(shared), t, down * 8 + (lane >> 2), count,
+      [&](int i, int j, float& v) { return v = acc[i / 2][j / 2][i % 2 * 2 + j % 2], row + i / 2 * 16 + i % 2 * 8 < count; },
+      [&](int j) { return column + j / 2 * 8 + j % 2; }, [] { __syncthreads(); },
+      statistics + std::int64_t(block) * 2 * p.target_c + group * p.columns + first_column, p.columns - first_column, p.target_c);
 }
 
 /// Weight pass. Grid: output-channel blocks, taps x input-channel blocks, groups x splits. Results in fp32, for fp32 master weights.
@@ -347,6 +391,31 @@ inline void conv_mma_data_gradient(stream_t s, const conv_geometry& g, const typ
                                    const conv_epilogue<typename mma_operand<T>::stored>& e = {}) {
   check_geometry("conv_mma_data_gradient", g);
   conv_mma_choose<conv_pass::data, T>(s, g, dy, w, dx, e);
+}
+
+template <class Tile>
+inline int conv_mma_statistics_run(stream_t s, const conv_geometry& g, const typename Tile::stored* x, const typename Tile::stored* w,
+                                   typename Tile::stored* y, const conv_epilogue<typename Tile::stored>& e, float* statistics) {
+  const conv_problem p(g, conv_pass::forward, Tile::rows);
+  auto kernel = conv_mma_statistics_kernel<Tile, true>;
+  if constexpr (Tile::rows <= 64)
+    if (!conv_mma_aligned<typename Tile::operand>(g, conv_pass::forward)) kernel = conv_mma_statistics_kernel<Tile, false>;
+  kernel_launch({"conv_mma forward with statistics", dim3(unsigned(p.row_blocks()), unsigned(ceil_div(p.columns, Tile::columns)), unsigned(g.groups)),
+                 Tile::threads, mma_shared<Tile, true, true>, s},
+                kernel, p, x, w, y, e, statistics);
+  return Tile::rows;
+}
+/// y = scale * (x * w) + shift, and the statistics of y for batch_norm_of_tiles; returns the pixels of a tile of statistics.
+template <class T>
+inline int conv_mma_forward_statistics(stream_t s, const conv_geometry& g, const typename mma_operand<T>::stored* x,
+                                       const typename mma_operand<T>::stored* w, typename mma_operand<T>::stored* y,
+                                       const conv_epilogue<typename mma_operand<T>::stored>& e, float* statistics) {
+  check_geometry("conv_mma_forward_statistics", g);
+  const conv_problem p(g, conv_pass::forward, mma_large<T>::rows);
+  const bool fills = std::int64_t(p.row_blocks()) * ceil_div(p.columns, mma_large<T>::columns) * g.groups >= 120;
+  if (fills && p.columns > 64 && conv_mma_aligned<T>(g, conv_pass::forward))
+    return conv_mma_statistics_run<mma_large<T>>(s, g, x, w, y, e, statistics);
+  return conv_mma_statistics_run<mma_medium<T>>(s, g, x, w, y, e, statistics);
 }
 
 template <class Tile>

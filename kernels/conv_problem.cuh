@@ -36,6 +36,9 @@ inline void check_geometry(const char* who, const conv_geometry& g) {
   if (!positive || g.in_c % g.groups != 0 || g.out_c % g.groups != 0)
     throw usage_error(std::string("cuda: ") + who + ": impossible convolution: extents must be positive and channels divisible by the groups, got " +
                       std::to_string(g.in_c) + " -> " + std::to_string(g.out_c) + " channels in " + std::to_string(g.groups) + " groups");
+  if (g.x_pitch() != g.in_c || g.y_pitch() != g.out_c)
+    throw usage_error(std::string("cuda: ") + who + ": dense tensors expected, got columns of wider ones (pitch " + std::to_string(g.x_pitch()) +
+                      " for " + std::to_string(g.in_c) + " channels, " + std::to_string(g.y_pitch()) + " for " + std::to_string(g.out_c) + ")");
   if (std::int64_t(g.n) * imax(g.in_h * g.in_w, g.out_h * g.out_w) > 2147483647 / 2)
     throw memory_error(std::string("cuda: ") + who + ": more than 2^30 pixels in one call; use a smaller batch or tile");
 }
@@ -119,6 +122,43 @@ struct depth_walk {
     while (tap < taps && taps <= 64 && !(live >> tap & 1u)) ++tap;
   }
 };
+
+/// Mean, and sum of squared deviations from it, of each column of a tile of results: what batch normalisation needs, taken while the results are
+/// still in registers. Two passes within the tile, so that a large mean costs no precision. Thread: Rows x Columns results; value(i, j, v) is false
+/// where there is none; slot tells apart the threads that share a column. shared: (Slots + 1) * Width floats. out: means of `left` columns,
+/// `channels` further on the squared deviations.
+template <int Slots, int Width, int Threads, int Rows, int Columns, class Value, class Place, class Barrier>
+__device__ __forceinline__ void tile_moments(float* shared, int t, int slot, int count, Value value, Place place, Barrier barrier, float* out,
+                                             int left, int channels) {
+  float* means = shared + Slots * Width;
+  for (int pass = 0; pass < 2; ++pass) {
+    barrier();  // before: others may still read shared memory; later: means are there
+    RSSEG_UNROLL
+    for (int j = 0; j < Columns; ++j) {
+      const float center = pass == 0 ? 0.0f : means[place(j)];
+      float sum = 0;
+      RSSEG_UNROLL
+      for (int i = 0; i < Rows; ++i) {
+        float v;
+        if (value(i, j, v)) sum += pass == 0 ? v : (v - center) * (v - center);
+      }
+      shared[slot * Width + place(j)] = sum;
+    }
+    barrier();
+    for (int c = t; c < Width; c += Threads) {
+      float sum = 0;
+      for (int k = 0; k < Slots; ++k) sum += shared[k * Width + c];
+      if (pass == 0) means[c] = sum / float(count);
+      if (c < left) out[pass * channels + c] = pass == 0 ? means[c] : sum;
+    }
+  }
+}
+/// Rows of tile `block` of a forward pass.
+RSSEG_HD inline int rows_in_tile(const conv_problem& p, int block, int rows) { return imin(rows, p.g.n * p.target_h * p.target_w - block * rows); }
+/// Floats that the statistics of a convolution's result take: [tile][mean, squared deviations][channel], tiles of at least 64 pixels.
+inline std::size_t conv_statistics_size(const conv_geometry& g) {
+  return std::size_t(ceil_div(std::int64_t(g.n) * g.out_h * g.out_w, std::int64_t(64))) * 2 * std::size_t(g.out_c);
+}
 
 /// The output pixels that meet a tap: all (n, oy, ox) with oy in [y0, y0 + h), ox in [x0, x0 + w). The depth of the weight pass.
 struct tap_rectangle {

@@ -69,13 +69,13 @@ inline unsigned weigh_labels(stream_t s, const cross_entropy_target<Label>& t, s
 /// hence free of bank conflicts.
 template <class T, class Label>
 __global__ void cross_entropy_kernel(const T* logits, cross_entropy_target<Label> t, T* gradient, float* pixel_loss, float scale, std::int64_t pixels,
-                                     int classes, const cross_entropy_result* r, float* partial_loss) {
+                                     int classes, const cross_entropy_result* r, float* partial_loss, const float* factor) {
   RSSEG_DYN_SHARED(float, s);  // [threads][classes | 1], then 32 floats
   const int threads = int(blockDim.x), row = classes | 1;
   float* z = s + int(threadIdx.x) * row;
   float* scratch = s + threads * row;
   float loss = 0;
-  const float per_weight = r->weight > 0 ? scale / r->weight : 0.0f;
+  const float per_weight = r->weight > 0 ? (factor ? *factor : 1.0f) * scale / r->weight : 0.0f;
   for (std::int64_t first = std::int64_t(blockIdx.x) * threads; first < pixels; first += std::int64_t(gridDim.x) * threads) {
     const int here = int(pixels - first < threads ? pixels - first : threads);
     for (int i = int(threadIdx.x); i < here * classes; i += threads) s[i / classes * row + i % classes] = to_float(logits[first * classes + i]);
@@ -105,15 +105,16 @@ __global__ void cross_entropy_kernel(const T* logits, cross_entropy_target<Label
   if (threadIdx.x == 0) partial_loss[blockIdx.x] = loss;
 }
 /// Loss into r, and unless null: gradient = scale * d loss / d logits, pixel_loss = weighted loss per pixel (for hard example mining).
+/// factor: one float in device memory that multiplies scale, or null.
 template <class T, class Label>
 inline void cross_entropy(stream_t s, const T* logits, const cross_entropy_target<Label>& t, T* gradient, float* pixel_loss, float scale,
-                          std::int64_t pixels, int classes, float* workspace, cross_entropy_result* r) {
+                          std::int64_t pixels, int classes, float* workspace, cross_entropy_result* r, const float* factor = nullptr) {
   weigh_labels(s, t, pixels, classes, workspace, r);
   const unsigned threads = classes <= 64 ? 128 : 32;
   const std::int64_t wanted = ceil_div(pixels, std::int64_t(threads));
   const unsigned blocks = unsigned(wanted < loss_blocks ? wanted : loss_blocks);
   kernel_launch({"cross_entropy", blocks, threads, (threads * std::size_t(classes | 1) + 32) * sizeof(float), s}, cross_entropy_kernel<T, Label>,
-                logits, t, gradient, pixel_loss, scale, pixels, classes, static_cast<const cross_entropy_result*>(r), workspace);
+                logits, t, gradient, pixel_loss, scale, pixels, classes, static_cast<const cross_entropy_result*>(r), workspace, factor);
   kernel_launch({"cross_entropy loss", 1, 32, 0, s}, total_loss_kernel, workspace, int(blocks), r);
 }
 

@@ -19,6 +19,8 @@ constexpr int swizzle_row = 128;  // bytes of a tile's row: 64 halves; tiles beg
 /// Where 16-byte chunk `chunk` of row `row` lies in a tile with 128-byte swizzle: eight rows mix their chunks so that columns meet all banks.
 RSSEG_HD constexpr int swizzled(int row, int chunk) { return row * swizzle_row + ((chunk ^ (row & 7)) * 16); }
 
+constexpr int transposed_box = 64 * swizzle_row;  // bytes of a box whose rows are the product's depth
+
 /// im2col view of an NHWC tensor of halves: pixel (ox, oy) of the output reads (ox * stride + corner + offset), zeros outside.
 struct im2col_view {
   const void* data;
@@ -126,6 +128,12 @@ using matrix_descriptor = std::uint64_t;
 __device__ __forceinline__ matrix_descriptor describe_tile(const void* tile, int step) {
   return (std::uint64_t(shared_address(tile) + unsigned(step) * 32u) >> 4 & 0x3FFFu) | std::uint64_t(1) << 16 | std::uint64_t(64) << 32 |
          std::uint64_t(1) << 62;
+}
+/// Of boxes of 64 rows (the product's depth) x 64 values, 128-byte swizzle, one box after the other along the extent: beginning at the 16 rows of
+/// step `step`. Stride between boxes 8192 / 16, between eight rows 1024 / 16.
+__device__ __forceinline__ matrix_descriptor describe_transposed_tile(const void* tile, int step) {
+  return (std::uint64_t(shared_address(tile) + unsigned(step) * 16u * swizzle_row) >> 4 & 0x3FFFu) | std::uint64_t(transposed_box / 16) << 16 |
+         std::uint64_t(64) << 32 | std::uint64_t(1) << 62;
 }
 __device__ __forceinline__ void wgmma_fence() { RSSEG_SM90A(asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory")); }
 __device__ __forceinline__ void wgmma_commit() { RSSEG_SM90A(asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory")); }

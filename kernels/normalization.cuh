@@ -93,6 +93,28 @@ inline void batch_norm_train(stream_t s, const batch_norm_state& b, const T* x, 
                slope);
 }
 
+/// A tile's mean and squared deviations (conv_problem.cuh, tile_moments) as sums around the first tile's mean.
+struct moments_of_tiles {
+  const float* statistics;  // [tile][2][channels]
+  int channels, rows;
+  std::int64_t pixels;
+  __device__ void operator()(std::int64_t tile, int c, float (&s)[2]) const {
+    const float* here = statistics + tile * 2 * channels + c;
+    const std::int64_t left = pixels - tile * rows;
+    const float count = float(left < rows ? left : rows), d = here[0] - statistics[c];
+    s[0] += count * d, s[1] += here[channels] + count * d * d;
+  }
+};
+/// Training, after a convolution that left statistics of tiles of `rows` pixels of x: one read of x less than batch_norm_train.
+template <class T>
+inline void batch_norm_of_tiles(stream_t s, const batch_norm_state& b, const float* statistics, int rows, const T* x, const T* residual, T* y,
+                                std::int64_t pixels, int channels, activation kind, float* workspace, float slope = 0) {
+  channel_sums<2>(s, "batch_norm of tiles", moments_of_tiles{statistics, channels, rows, pixels},
+                  finish_moments<float>{statistics, b, double(pixels)}, ceil_div(pixels, std::int64_t(rows)), channels, workspace);
+  normalize<T>(s, "batch_norm_train", x, residual, y, b.mean, b.inverse_deviation, b.gamma, b.beta, pixels * channels, channels, 1, 0, 0, kind,
+               slope);
+}
+
 /// scale and shift such that y = x * scale + shift is the inference pass; also what folding into a convolution's epilogue takes.
 RSSEG_KERNEL void fold_batch_norm_kernel(batch_norm_state b, const float* bias, float* scale, float* shift, int channels) {
   const int c = int(blockIdx.x * blockDim.x + threadIdx.x);

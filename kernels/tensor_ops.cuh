@@ -63,27 +63,27 @@ inline void broadcast(stream_t s, binary kind, const shape& sa, const shape& sb,
 }
 
 /// One block per result; its threads share the elements in a fixed pattern.
-template <class T>
-__global__ void reduce_axes_kernel(box_index kept, box_index gone, strided_view kept_view, strided_view gone_view, const T* x, T* y, float scale) {
+template <class T, class Out>
+__global__ void reduce_axes_kernel(box_index kept, box_index gone, strided_view kept_view, strided_view gone_view, const T* x, Out* y, float scale) {
   RSSEG_DYN_SHARED(float, scratch);
   for (std::int64_t o = blockIdx.x; o < kept.size; o += gridDim.x) {
     const T* first = x + kept.at(kept_view, o);
     float sum = 0;
     for (std::int64_t i = threadIdx.x; i < gone.size; i += blockDim.x) sum += to_float(first[gone.at(gone_view, i)]);
     sum = block_sum(sum, scratch);
-    if (threadIdx.x == 0) y[o] = from_float<T>(sum * scale);
+    if (threadIdx.x == 0) y[o] = from_float<Out>(sum * scale);
   }
 }
 /// y = scale * sum of x over the axes where `out` has extent 1. (Sums that keep the channels only: sum_pixels is faster.)
-template <class T>
-inline void reduce_axes(stream_t s, const shape& in, const shape& out, const T* x, T* y, float scale = 1) {
+template <class T, class Out = T>
+inline void reduce_axes(stream_t s, const shape& in, const shape& out, const T* x, Out* y, float scale = 1) {
   const strided_view all = view_of(in);
   strided_view kept = all, gone = all;
   const int extents[4] = {out.n, out.h, out.w, out.c};
   for (int k = 0; k < 4; ++k) (extents[k] == 1 ? kept : gone).step[k] = 0;
   const shape rest{out.n == 1 ? in.n : 1, out.c == 1 ? in.c : 1, out.h == 1 ? in.h : 1, out.w == 1 ? in.w : 1};
   const unsigned threads = rest.size() >= 128 ? 128 : 32;
-  kernel_launch({"reduce_axes", unsigned(out.size() < 65535 ? out.size() : 65535), threads, 128, s}, reduce_axes_kernel<T>, box_index(out),
+  kernel_launch({"reduce_axes", unsigned(out.size() < 65535 ? out.size() : 65535), threads, 128, s}, reduce_axes_kernel<T, Out>, box_index(out),
                 box_index(rest), kept, gone, x, y, scale);
 }
 

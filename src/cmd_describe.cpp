@@ -7,6 +7,7 @@
 #include "rsseg/graph/figure.hpp"
 #include "rsseg/graph/training.hpp"
 #include "rsseg/io/safetensors.hpp"
+#include "rsseg/train/refiner_inputs.hpp"
 
 namespace rsseg::program {
 
@@ -57,6 +58,8 @@ loaded_network load_network(const load_request& r) {
   n.info.network = n.entry->name;
   build_options o;
   o.classes = n.info.classes, o.bands = n.info.bands;
+  if (n.info.inputs.size() > std::size_t(build_options::most_modalities)) throw input_error(r.weights + ": its metadata names too many inputs");
+  for (std::size_t i = 0; i < n.info.inputs.size(); ++i) o.modalities[i] = n.info.inputs[i].second;
   n.model = std::make_unique<basic_model<float>>(n.entry->build, o);
   train::load_weights(file, n.model->weights());
   const std::string norm = !r.normalize.empty() ? r.normalize : !n.info.normalize.empty() ? n.info.normalize : "imagenet";
@@ -84,6 +87,7 @@ void add_list(CLI::App& app, common_options& common) {
                      {"size_multiple", e->size_multiple},
                      {"size_offset", e->size_offset},
                      {"segmenter", e->segmenter},
+                     {"refiner", train::is_refiner(e->name)},
                      {"recipe",
                       {{"optimizer", e->defaults.optimizer},
                        {"learning_rate", e->defaults.learning_rate},
@@ -221,13 +225,24 @@ void add_describe(CLI::App& app, common_options& common) {
       const auto print_plan = [](const char* what, const cpu::engine<float>& e) {
         const memory_plan& p = e.plan();
         const graph::graph& pg = e.graph();
-        std::printf("\narena of %s: %.1f MiB, fullest at '%s'\n%-44s %-22s %12s %12s\n", what, double(p.arena_bytes) / 1048576,
-                    p.peak_node >= 0 ? std::string(pg.name_of(p.peak_node)).c_str() : "", "scope", "operator", "offset", "bytes");
+        const column_traffic moved = column_traffic_of(pg, p);
+        std::printf("\narena of %s: %.1f MiB, fullest at '%s'; concatenations and slices copy %.1f of %.1f MiB\n%-44s %-22s %12s %12s\n", what,
+                    double(p.arena_bytes) / 1048576, p.peak_node >= 0 ? std::string(pg.name_of(p.peak_node)).c_str() : "",
+                    double(moved.copied) / 1048576, double(moved.all) / 1048576, "scope", "operator", "offset", "bytes");
         for (int i = 0; i < pg.nodes.size(); ++i) {
           const plan_entry& q = p.entries[std::size_t(i)];
           if (q.where != storage::arena) continue;
+          std::string where;
+          if (q.pitch > 0) {
+            const plan_entry& whole = p.entries[std::size_t(q.alias_of)];
+            const std::size_t column = (q.offset - whole.offset) / sizeof(float);
+            where = "  columns " + std::to_string(column) + "-" + std::to_string(column + std::size_t(p.extents[std::size_t(i)].c) - 1) + " of " +
+                    std::to_string(q.pitch) + " at " + std::to_string(whole.offset);
+          } else if (q.alias_of >= 0) {
+            where = "  in place";
+          }
           std::printf("%-44s %-22s %12zu %12zu%s%s\n", std::string(pg.name_of(i)).c_str(), graph::detail::brief(pg, i).c_str(), q.offset, q.bytes,
-                      pg.nodes[i].pass ? "  backward" : "", q.alias_of >= 0 ? "  in place" : "");
+                      pg.nodes[i].pass ? "  backward" : "", where.c_str());
         }
       };
       print_plan("inference", engine);

@@ -12,21 +12,14 @@
 #include "rsseg/train/loss_options.hpp"
 #include "rsseg/train/mcnn.hpp"
 #include "rsseg/train/progress.hpp"
+#include "rsseg/train/refiner_inputs.hpp"
 #include "rsseg/train/report.hpp"
 #include "rsseg/train/trainer.hpp"
+#include "stages.hpp"
+#include "train_request.hpp"
 
 namespace rsseg::program {
 namespace {
-
-struct train_request {
-  std::string net, data, val, out, init, normalize = "auto", optimizer, schedule, loss, edge_loss = "auto", weighting, sampler, augment = "aerial";
-  int classes = 0, crop = 0, batch = 0, accumulate = 1, workers = 2, ignore = -1, tile = 0;
-  double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = -1, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1,
-         checkpoint_every = 60, head_rate = 0, pretrain = 0.5, penalties_from = -1;
-  std::uint64_t steps = 0, seed = 1, checkpoint_steps = 0, epoch_draws = 0;
-  bool resume = false, recompute = false, nesterov = false, freeze_norm = false;
-  double max_memory = 0;
-};
 
 /// Pictures for the report: image, labels and map of some images of a set.
 void add_pictures(train::report& r, const data::sample& s, const std::vector<std::uint8_t>& ids) {
@@ -72,6 +65,57 @@ std::size_t memory_of_machine() {
   return ::sysinfo(&s) == 0 ? std::size_t(s.totalram) * s.mem_unit : 0;
 }
 
+}  // namespace
+
+train::train_options options_of(const train_request& q, const recipe& d, int crop, const std::string& loss, const data::dataset& set) {
+  train::train_options o;
+  o.out = q.out, o.seed = q.seed, o.steps = q.steps, o.epochs = q.epochs, o.minutes = q.minutes;
+  o.batch = q.batch ? q.batch : d.batch, o.accumulate = q.accumulate, o.workers = q.workers;
+  o.augment = q.augment == "aerial"    ? data::augment_options::aerial(crop)
+              : q.augment == "upright" ? data::augment_options::upright(crop, crop)
+                                       : data::augment_options::none();
+  if (q.augment != "aerial" && q.augment != "upright" && q.augment != "none")
+    throw usage_error("--augment \"" + q.augment + "\": unknown; use aerial, upright or none");
+  o.augment.crop_height = o.augment.crop_width = crop;
+  o.sampling.by_area = true, o.sampling.balance = q.balance, o.sampling.draws_per_epoch = std::size_t(q.epoch_draws);
+  if (!q.sampler.empty()) train::parse_sampler(q.sampler, o.sampling);
+  o.normalize = q.normalize == "auto" && train::refiner_wants_unit_image(q.net) ? data::normalization::unit()
+                : q.normalize == "auto" ? (set.bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(set))
+                                        : data::normalization::parse(q.normalize);
+  o.optimizer.kind = train::optimizer_named(q.optimizer.empty() ? d.optimizer : q.optimizer);
+  const bool adam = o.optimizer.kind == train::optimizer_kind::adam || o.optimizer.kind == train::optimizer_kind::adamw;
+  // A recipe's rates and decay belong to its optimiser.
+  const bool same = q.optimizer.empty() || q.optimizer == d.optimizer;
+  o.optimizer.momentum = q.momentum >= 0 ? q.momentum : same ? d.momentum : 0.9;
+  o.optimizer.weight_decay = q.weight_decay >= 0 ? q.weight_decay : same ? d.weight_decay : adam ? 1e-2 : 1e-4;
+  o.optimizer.nesterov = q.nesterov, o.optimizer.clip_norm = q.clip >= 0 ? q.clip : d.clip, o.optimizer.ema = q.ema;
+  o.schedule.kind = q.schedule.empty() ? d.schedule : q.schedule;
+  o.schedule.base = q.lr > 0 ? q.lr : same ? d.learning_rate : adam ? 1e-3 : 1e-2;
+  o.schedule.warmup = q.warmup;
+  o.loss = train::parse_loss(loss);
+  o.loss.edges = train::parse_edge_loss(q.edge_loss);
+  o.loss.ignore = set.classes().ignore_id;
+  o.class_weights = train::class_weights_for(q.weighting.empty() ? d.class_weights : q.weighting, set);
+  o.tile = q.tile ? q.tile : std::max(crop, 512);
+  o.evaluate_every = q.evaluate_every, o.checkpoint_seconds = q.checkpoint_every, o.checkpoint_steps = q.checkpoint_steps;
+  o.recompute = q.recompute, o.resume = q.resume;
+  o.penalties_from = q.penalties_from >= 0 ? q.penalties_from : d.penalties_from;
+  o.memory_limit = q.max_memory > 0 ? std::size_t(q.max_memory * 1048576) : memory_of_machine() / 10 * 9;
+  o.head_rate = q.head_rate > 0 ? q.head_rate : q.init.empty() ? 1 : d.head_rate, o.backbone = d.backbone;
+  return o;
+}
+
+train::weights_info info_of(const std::string& network, const data::dataset& set, const data::normalization& normalize) {
+  train::weights_info info;
+  info.network = network, info.classes = set.classes().count(), info.bands = set.bands(), info.class_names = set.classes().names,
+  info.ignore_id = set.classes().ignore_id;
+  for (const auto& c : set.classes().palette) info.colours.push_back({c[0], c[1], c[2]});
+  info.normalize = normalize.text();
+  return info;
+}
+
+namespace {
+
 /// The adversarial first stage of a network: takes its share off the length in `o`, trains in --out/pretraining and gives the model what was
 /// learnt. False: interrupted. Nothing is done when the second stage has a checkpoint to go on from.
 bool pretrain(const network_entry& e, const train_request& q, const build_options& b, const std::shared_ptr<const data::dataset>& set,
@@ -105,56 +149,36 @@ bool pretrain(const network_entry& e, const train_request& q, const build_option
 }
 
 void run_train(const train_request& q, const common_options& common) {
+  if (train_system(q, common)) return;
   const network_entry& e = network_named(q.net);
-  if (!e.segmenter) throw usage_error("network '" + q.net + "' is trained as a part of a larger system, not by itself");
+  const bool refiner = train::is_refiner(q.net);
+  if (!e.segmenter && !refiner) {
+    build_options b;
+    b.classes = 2;
+    const graph::graph g = lower_network(e.build, b);
+    std::string names;
+    for (int i = 0; i < g.nodes.size(); ++i)
+      if (g.nodes[i].kind == graph::op::input) names += (names.empty() ? "" : ", ") + std::string(g.name_of(i));
+    throw usage_error("network '" + q.net + "' is trained as a part of a larger system, not by itself: its inputs are " + names);
+  }
+  if (!q.stage.empty() || q.patch) throw usage_error("--stage and --patch are for systems of several networks; '" + q.net + "' is one network");
   data::open_options open;
   open.classes = q.classes, open.ignore_id = q.ignore;
-  const auto set = data::open_dataset(q.data, open);
+  std::vector<std::pair<std::string, int>> inputs, val_inputs;
+  const auto set = open_with_inputs(q.data, open, q.inputs, {}, inputs);
   open.classes = set->classes().count();
-  const auto val = q.val.empty() ? nullptr : data::open_dataset(q.val, open);
+  // A refiner by itself maps nothing: it is measured behind a network, by eval --refine.
+  const auto val = q.val.empty() || refiner ? nullptr : open_with_inputs(q.val, open, q.inputs, inputs, val_inputs);
   if (val && val->bands() != set->bands())
     throw usage_error(q.val + ": images of " + std::to_string(val->bands()) + " bands, " + q.data + " has " + std::to_string(set->bands()));
   const recipe& d = e.defaults;
-
-  train::train_options o;
-  o.out = q.out, o.seed = q.seed, o.steps = q.steps, o.epochs = q.epochs, o.minutes = q.minutes;
-  o.batch = q.batch ? q.batch : d.batch, o.accumulate = q.accumulate, o.workers = q.workers;
-  const auto legal = [&](int n) { return scene::size_rule{e.size_multiple, e.size_offset, e.minimum_size}.at_least(n); };
-  const int crop = legal(q.crop ? q.crop : d.crop);
-  o.augment = q.augment == "aerial"    ? data::augment_options::aerial(crop)
-              : q.augment == "upright" ? data::augment_options::upright(crop, crop)
-                                       : data::augment_options::none();
-  if (q.augment != "aerial" && q.augment != "upright" && q.augment != "none")
-    throw usage_error("--augment \"" + q.augment + "\": unknown; use aerial, upright or none");
-  o.augment.crop_height = o.augment.crop_width = crop;
-  o.sampling.by_area = true, o.sampling.balance = q.balance, o.sampling.draws_per_epoch = std::size_t(q.epoch_draws);
-  if (!q.sampler.empty()) train::parse_sampler(q.sampler, o.sampling);
-  o.normalize = q.normalize == "auto" ? (set->bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(*set))
-                                      : data::normalization::parse(q.normalize);
-  o.optimizer.kind = train::optimizer_named(q.optimizer.empty() ? d.optimizer : q.optimizer);
-  const bool adam = o.optimizer.kind == train::optimizer_kind::adam || o.optimizer.kind == train::optimizer_kind::adamw;
-  // A recipe's rates and decay belong to its optimiser.
-  const bool same = q.optimizer.empty() || q.optimizer == d.optimizer;
-  o.optimizer.momentum = q.momentum >= 0 ? q.momentum : same ? d.momentum : 0.9;
-  o.optimizer.weight_decay = q.weight_decay >= 0 ? q.weight_decay : same ? d.weight_decay : adam ? 1e-2 : 1e-4;
-  o.optimizer.nesterov = q.nesterov, o.optimizer.clip_norm = q.clip >= 0 ? q.clip : d.clip, o.optimizer.ema = q.ema;
-  o.schedule.kind = q.schedule.empty() ? d.schedule : q.schedule;
-  o.schedule.base = q.lr > 0 ? q.lr : same ? d.learning_rate : adam ? 1e-3 : 1e-2;
-  o.schedule.warmup = q.warmup;
+  const int crop = scene::size_rule{e.size_multiple, e.size_offset, e.minimum_size}.at_least(q.crop ? q.crop : d.crop);
   const std::string loss = q.loss.empty() ? d.loss : q.loss, weighting = q.weighting.empty() ? d.class_weights : q.weighting;
-  o.loss = train::parse_loss(loss);
-  o.loss.edges = train::parse_edge_loss(q.edge_loss);
-  o.loss.ignore = set->classes().ignore_id;
-  o.class_weights = train::class_weights_for(weighting, *set);
-  o.tile = q.tile ? q.tile : std::max(crop, 512);
-  o.evaluate_every = q.evaluate_every, o.checkpoint_seconds = q.checkpoint_every, o.checkpoint_steps = q.checkpoint_steps;
-  o.recompute = q.recompute, o.resume = q.resume;
-  o.penalties_from = q.penalties_from >= 0 ? q.penalties_from : d.penalties_from;
-  o.memory_limit = q.max_memory > 0 ? std::size_t(q.max_memory * 1048576) : memory_of_machine() / 10 * 9;
-  o.head_rate = q.head_rate > 0 ? q.head_rate : q.init.empty() ? 1 : d.head_rate, o.backbone = d.backbone;
+  train::train_options o = options_of(q, d, crop, loss, *set);
 
   build_options b;
   b.classes = set->classes().count(), b.bands = set->bands(), b.freeze_norm = q.freeze_norm;
+  for (std::size_t i = 0; i < inputs.size(); ++i) b.modalities[i] = inputs[i].second;
   basic_model<float> model(e.build, b);
   model.weights().initialise(q.seed);
   train::progress_options po;
@@ -176,15 +200,51 @@ void run_train(const train_request& q, const common_options& common) {
       throw input_error(q.init + ": holds no tensor of this network; " + report.text());
     say("initial weights from " + q.init + (report.text().empty() ? "" : ": " + report.text()));
   }
-  train::weights_info info;
-  info.network = e.name, info.classes = b.classes, info.bands = b.bands, info.class_names = set->classes().names,
-  info.ignore_id = set->classes().ignore_id;
-  for (const auto& c : set->classes().palette) info.colours.push_back({c[0], c[1], c[2]});
-  info.normalize = o.normalize.text();
+  train::weights_info info = info_of(e.name, *set, o.normalize);
+  info.inputs = inputs;
   say(std::string(e.title) + ": " + with_units(double(model.weights().parameter_count())) + " parameters, " + std::to_string(b.classes) +
       " classes, " + std::to_string(set->size()) + " images, crops of " + std::to_string(crop) + ", batch " + std::to_string(o.batch) + ", " +
       (q.optimizer.empty() ? d.optimizer : q.optimizer.c_str()) + " at " + std::to_string(o.schedule.base));
 
+  if (refiner) {
+    if (!q.weighting.empty() && q.weighting != "none") throw usage_error("--class-weights: not for refiners");
+    train::coarse_source source;
+    source.ignore = info.ignore_id;
+    if (q.coarse != "perturb") {
+      load_request of_coarse;
+      of_coarse.weights = q.coarse, of_coarse.bands = b.bands, of_coarse.classes = b.classes, of_coarse.image = q.data;
+      loaded_network segmenter = load_network(of_coarse);
+      source.model = std::move(segmenter.model), source.normalize = segmenter.normalize;
+    }
+    build_options training = b;
+    training.training = true;
+    o.inputs = train::refiner_inputs(lower_network(e.build, training), std::move(source), o.normalize, b.classes, q.seed);
+    say("coarse maps: " + (q.coarse == "perturb" ? std::string("perturbed labels") : q.coarse) +
+        (q.val.empty() ? "" : "; --val is not used: measure with rsseg eval --refine"));
+  }
+
+  const auto priors = make_priors(q.priors, {b.classes, b.bands, info.class_names, 0});
+  const bool distances = std::any_of(priors.begin(), priors.end(), [](const train::prior& p) { return p.what == train::prior::kind::boundary; });
+  if (!priors.empty() && refiner) throw usage_error("--prior: not for refiners");
+  if (!priors.empty())
+    o.prepare = [&priors](graph::graph& g) {
+      for (const auto& p : priors) train::add_prior(g, p);
+    };
+  if (q.input_dropout > 0 && inputs.size() < 2) throw usage_error("--input-dropout: there is only one input");
+  if (distances || q.input_dropout > 0)
+    o.inputs = [&](const data::batch& batch, std::uint64_t step, tensor<std::int32_t>& labels) {
+      std::vector<tensor<float>> in{batch.images};
+      if (q.input_dropout > 0) train::drop_inputs(in[0], inputs, q.input_dropout, q.seed, step);
+      if (distances) in.push_back(train::distance_input(batch.targets, b.classes, o.loss.ignore));
+      labels = batch.targets;
+      return in;
+    };
+
+  if (const auto where = device_options(q.where)) {
+    o.cuda = std::make_shared<train::cuda_learner>(model, *where);
+    if (q.max_memory > 0) o.cuda->set_memory_limit(o.memory_limit);
+    say("on " + o.cuda->device().describe());
+  }
   if (e.pretraining && q.pretrain > 0 && !pretrain(e, q, b, set, o, model, common, say)) {
     say("interrupted; checkpoint in " + q.out + "/pretraining, go on with --resume");
     throw CLI::RuntimeError(130);
@@ -242,11 +302,11 @@ void run_train(const train_request& q, const common_options& common) {
     loaded_network best = load_network(lr_);
     const auto tiling = train::tiling_of(e, *best.model, o.tile, best.normalize);
     const std::size_t step = std::max<std::size_t>(1, val->size() / 3);
-    auto matrix = train::evaluate(train::predictor_of(*best.model, e.vote), *val, tiling,
-                                  [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
-                                    if ((i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
-                                    return !interrupted();
-                                  });
+    auto matrix =
+        train::evaluate(predictor_on(*best.model, q.where), *val, tiling, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
+          if ((i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
+          return !interrupted();
+        });
     last_matrix = std::make_unique<train::confusion_matrix>(std::move(matrix));
   }
   if (last_matrix) r.matrix = last_matrix.get();
@@ -268,18 +328,21 @@ void run_train(const train_request& q, const common_options& common) {
 struct eval_request {
   load_request load;
   std::string data, report;
+  std::vector<std::string> refine, constraints, inputs;
   int tile = 512, overlap = -1, boundary = 0, ignore = -1;
   bool blend = false;
 };
 
-void run_eval(const eval_request& q, const common_options& common) {
-  loaded_network n = load_network(q.load);
+void run_eval(eval_request q, const common_options& common) {
+  q.load.overlap = q.overlap;
+  loaded_scene n = load_scene(q.load, q.tile);
   data::open_options open;
   open.classes = n.info.classes, open.ignore_id = q.ignore;
-  const auto set = data::open_dataset(q.data, open);
+  std::vector<std::pair<std::string, int>> inputs;
+  const auto set = open_with_inputs(q.data, open, q.inputs, n.info.inputs, inputs);
   if (set->bands() != n.info.bands)
     throw usage_error(q.data + ": images of " + std::to_string(set->bands()) + " bands; the weights were trained on " + std::to_string(n.info.bands));
-  auto tiling = train::tiling_of(*n.entry, *n.model, q.tile, n.normalize);
+  auto tiling = n.tiling;
   tiling.overlap = q.overlap, tiling.blend = q.blend;
   train::progress_options po;
   po.quiet = common.quiet;
@@ -289,18 +352,34 @@ void run_eval(const eval_request& q, const common_options& common) {
   train::report r;
   r.colors = n.palette;
   const std::size_t step = std::max<std::size_t>(1, set->size() / 3);
-  const auto m = train::evaluate(train::predictor_of(*n.model, n.entry->vote), *set, tiling,
-                                 [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
-                                   bar.update(std::int64_t(i));
-                                   if (boundary) boundary->add(s.labels.ids.data(), ids.data(), s.image.width, s.image.height);
-                                   if (!q.report.empty() && (i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
-                                   return !interrupted();
-                                 });
+  const scene::stage_list stages = make_stages(q.refine, q.constraints, {n.info.classes, n.info.bands, n.info.class_names, 0});
+  const auto map = [&](const data::pixels& image) {
+    if (stages.empty()) return train::segment_pixels(*n.predictor, image, tiling);
+    const auto source = train::source_of(image);
+    std::vector<std::uint8_t> ids(std::size_t(image.width) * std::size_t(image.height));
+    io::raster_info out = source->info();
+    out.bands = 1, out.type = io::sample_type::u8;
+    io::memory_raster sink(out);
+    const auto go_on = [](const auto&...) { return !interrupted(); };
+    auto scores = scene::collect_scores(*n.predictor, *source, tiling, go_on);
+    if (scores) scores = scene::refine_scores(std::move(scores), *source, stages, go_on);
+    if (scores)
+      scene::write_map(*scores, sink, [&](int y, int rows, const std::uint8_t* from) {
+        std::copy(from, from + std::size_t(rows) * std::size_t(image.width), ids.begin() + std::ptrdiff_t(y) * image.width);
+      });
+    return ids;
+  };
+  const auto m = train::evaluate_maps(*set, map, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
+    bar.update(std::int64_t(i));
+    if (boundary) boundary->add(s.labels.ids.data(), ids.data(), s.image.width, s.image.height);
+    if (!q.report.empty() && (i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
+    return !interrupted();
+  });
   if (interrupted()) throw CLI::RuntimeError(130);
   bar.finish();
   if (!q.report.empty()) {
-    r.title = std::string(n.entry->title) + " on " + q.data;
-    r.facts = {{"network", n.entry->title}, {"weights", q.load.weights}, {"data", q.data + ", " + std::to_string(set->size()) + " images"}};
+    r.title = n.title + " on " + q.data;
+    r.facts = {{"network", n.title}, {"weights", q.load.weights}, {"data", q.data + ", " + std::to_string(set->size()) + " images"}};
     r.matrix = &m, r.boundary = boundary.get();
     train::write_report(q.report, r);
   }
@@ -326,6 +405,9 @@ void add_train(CLI::App& app, common_options& common) {
   g->add_option("--epochs", q->epochs, "passes over the data")->check(CLI::PositiveNumber);
   g->add_option("--steps", q->steps, "optimiser steps")->check(CLI::PositiveNumber);
   g->add_option("--minutes", q->minutes, "minutes; the learning rate then follows the clock")->check(CLI::PositiveNumber);
+  c->add_option("--stage", q->stage, "of a system of several networks: train this stage only (default: all, one after the other)");
+  c->add_option("--patch", q->patch, "side of full-resolution patches in pixels (systems; --crop is then the view they lie in)")
+      ->check(CLI::Range(4, 16384));
   c->add_option("--classes", q->classes, "number of classes (default: from classes.json or the masks)")->check(CLI::Range(1, 255));
   c->add_option("--ignore", q->ignore, "class id that is not learnt from (default 255 or classes.json)")->check(CLI::Range(0, 255));
   c->add_option("--crop", q->crop, "side of training crops in pixels (default: the network's recipe)")->check(CLI::Range(8, 16384));
@@ -339,7 +421,7 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--schedule", q->schedule, "poly, cosine, step, constant");
   c->add_option("--warmup", q->warmup, "fraction of the training with a rising rate")->check(CLI::Range(0.0, 0.9));
   c->add_option("--head-rate", q->head_rate, "learning-rate factor outside the backbone")->check(CLI::PositiveNumber);
-  c->add_option("--clip", q->clip, "largest gradient norm; 0: none (default: the network's recipe)")->check(CLI::NonNegativeNumber);
+  c->add_option("--clip", q->clip, "largest gradient norm")->check(CLI::NonNegativeNumber);
   c->add_option("--ema", q->ema, "decay of averaged weights, e.g. 0.999; 0: none")->check(CLI::Range(0.0, 0.99999));
   c->add_option("--loss", q->loss,
                 "ce, focal, dice, jaccard, tversky, lovasz, ohem, each with :options, or a sum: ce+dice, ce+0.5*lovasz, focal:gamma=3, "
@@ -354,6 +436,12 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--augment", q->augment, "aerial (all symmetries, zoom, colours), upright (mirror, zoom, colours), none")->capture_default_str();
   c->add_option("--normalize", q->normalize, "auto, imagenet, unit, or MEAN/STD")->capture_default_str();
   c->add_option("--init", q->init, "weights to start from (.safetensors); what does not fit keeps its start values");
+  c->add_option("--input", q->inputs, "NAME=FOLDER of one of several inputs of every image, the images' own folder first; may be repeated")
+      ->expected(1);
+  c->add_option("--input-dropout", q->input_dropout, "probability that a crop lacks one of several inputs")->check(CLI::Range(0.0, 1.0));
+  c->add_option("--prior", q->priors, prior_help)->expected(1);
+  c->add_option("--coarse", q->coarse, "for refiners: the maps they learn to improve: perturb (labels made worse), or the weights of a segmenter")
+      ->capture_default_str();
   c->add_option("--penalties-from", q->penalties_from, "part of the training after which a network's penalties count (default: the network's recipe)")
       ->check(CLI::Range(0.0, 1.0));
   c->add_option("--pretrain", q->pretrain, "share of the length for a network's first, adversarial stage (smaf-net); 0: none")
@@ -379,14 +467,20 @@ void add_eval(CLI::App& app, common_options& common) {
   auto q = std::make_shared<eval_request>();
   auto* c = app.add_subcommand("eval", "measure weights on labelled images");
   c->add_option("--net", q->load.net, "network (default: as the weights say)");
-  c->add_option("--weights", q->load.weights, "weights (.safetensors)")->required();
+  c->add_option("--weights", q->load.weights, "weights (.safetensors), or the folder that training a system left")->required();
+  c->add_option("--mode", q->load.mode, "of a system: how it infers");
+  c->add_option("--view", q->load.view, "of a system: side of the region looked at together; 0: the whole image")->check(CLI::Range(0, 65536));
   c->add_option("--data", q->data, "folder, list file, or NAME:DIR[:PART]")->required();
   c->add_option("--classes", q->load.classes, "number of classes, if the weights do not say")->check(CLI::Range(1, 255));
   c->add_option("--ignore", q->ignore, "class id that does not count (default 255 or classes.json)")->check(CLI::Range(0, 255));
   c->add_option("--normalize", q->load.normalize, "imagenet, unit, MEAN/STD, if the weights do not say");
+  add_device_options(c, q->load.where);
   c->add_option("--tile", q->tile, "side of tiles in pixels")->capture_default_str()->check(CLI::Range(16, 65536));
   c->add_option("--overlap", q->overlap, "overlap of tiles (default: from the receptive field)");
   c->add_flag("--blend", q->blend, "average overlapping tiles");
+  c->add_option("--refine", q->refine, refine_help)->expected(1);
+  c->add_option("--constraint", q->constraints, constraint_help)->expected(1);
+  c->add_option("--input", q->inputs, "NAME=FOLDER of one of several inputs, where it is not called as in training; may be repeated")->expected(1);
   c->add_option("--boundary", q->boundary, "also boundary F1 with this tolerance in pixels")->check(CLI::Range(1, 1000));
   c->add_option("--report", q->report, "write a report (.html)");
   c->callback([q, &common] { run_eval(*q, common); });

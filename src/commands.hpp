@@ -6,7 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "device.hpp"
 #include "rsseg/data/normalize.hpp"
+#include "rsseg/data/registry.hpp"
 #include "rsseg/io/palette.hpp"
 #include "rsseg/model/model.hpp"
 #include "rsseg/nets/entry.hpp"
@@ -38,9 +40,12 @@ struct loaded_network {
 };
 struct load_request {
   std::string net, weights, normalize;
+  std::string mode;                  ///< of a system, see scene::system::modes
+  int view = -1, overlap = -1;       ///< of a system: pixels looked at together, shared by neighbouring views
   std::string image = "this image";  ///< whose bands these are, for messages
   int classes = 0, bands = 0;
   bool segmenter = true;
+  device_request where;
 };
 /// Throws usage_error for what contradicts the weights file, input_error for a file that does not fit.
 loaded_network load_network(const load_request& request);
@@ -56,9 +61,21 @@ struct loaded_scene {
   scene::segment_options tiling;
   std::unique_ptr<scene::scene_predictor> predictor;  ///< owns its networks
 };
-/// tile: side of the windows, 0: 512. vote: side of the window of a majority vote (scene/vote.hpp), 0: none, -1: the network's own.
-///  max_memory: bytes each network may use, 0: no limit. Throws as load_network.
+/// tile: side of the windows, 0: 512. max_memory: bytes each network may use, 0: no limit. Throws as load_network.
+/// vote: side of the window of a majority vote (scene/vote.hpp), 0: none, -1: the network's own.
 loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory = 0, int vote = -1);
+/// The same for a folder that training a system left (cmd_systems.cpp).
+loaded_scene load_system(const load_request& request, std::size_t max_memory);
+
+/// A data set with further inputs: --input NAME=FOLDER for each, the first one naming the images themselves. `known`: what weights remember; their
+/// names are the folders where --input does not say otherwise. Sets `inputs` to names and bands (empty: images alone). Throws usage_error,
+/// input_error.
+std::shared_ptr<const data::dataset> open_with_inputs(const std::string& spec, const data::open_options& options,
+                                                      const std::vector<std::string>& given, const std::vector<std::pair<std::string, int>>& known,
+                                                      std::vector<std::pair<std::string, int>>& inputs);
+/// A scene likewise; `first` may be empty when --input names all files.
+std::unique_ptr<io::raster_source> open_scene_inputs(const std::string& first, const std::vector<std::string>& given,
+                                                     const std::vector<std::pair<std::string, int>>& known);
 
 /// "1,3,512,512".
 shape parse_shape(const std::string& text);
@@ -73,5 +90,6 @@ void add_segment(CLI::App& app, common_options& common);
 void add_parity(CLI::App& app, common_options& common);
 void add_bench(CLI::App& app, common_options& common);
 void add_dataset(CLI::App& app, common_options& common);
+void add_classical(CLI::App& app, common_options& common);
 
 }  // namespace rsseg::program

@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
   program::add_eval(app, common);
   program::add_segment(app, common);
   program::add_dataset(app, common);
+  program::add_classical(app, common);
   program::add_parity(app, common);
   program::add_bench(app, common);
   try {

@@ -183,6 +183,40 @@ class Refuses(Case):
             self.refused(2, words, "train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--out", self.dir / "x", *option)
         self.refused(2, "optimizer", "train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--optimizer", "magic", "--out", self.dir / "x")
 
+    def test_devices(self):
+        out = self.dir / "device.png"
+        scene = ["segment", self.dir / "scene.png", "-o", out, "--weights", self.weights, "--tile", 64]
+        self.refused(2, ["--device \"gpu\"", "cuda:N"], *scene, "--device", "gpu")
+        self.refused(2, "precision \"fp8\"", *scene, "--device", "cuda", "--precision", "fp8")
+        self.refused(2, "--device cuda", *scene, "--precision", "bf16")
+        # without CUDA in the build, or without a driver: one line that says what to do, and nothing written
+        for words in (scene, ["eval", "--weights", self.weights, "--data", self.dir / "set"], ["bench", "unet-16", "--input", "1,3,64,64", "--runs", 1],
+                      ["train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--crop", 64, "--batch", 1, "--out", self.dir / "device"]):
+            r = subprocess.run(self.command(*words, "--device", "cuda", "--quiet"), capture_output=True, text=True)
+            if r.returncode == 0:
+                continue  # there is a device
+            self.assertIn(r.returncode, (1, 2), r.stderr)
+            self.assertIn("rsseg: error: cuda: ", r.stderr)
+            self.assertIn("on the CPU", r.stderr)
+            self.assertFalse(out.exists())
+
+    def test_networks_and_data_that_do_not_fit(self):
+        def train(words, *args, code=2):
+            self.refused(code, words, "train", "--steps", 1, "--out", self.dir / "x", "--crop", 32, "--batch", 1, *args)
+        other = {"more": (image(0), mask(0, ids=(0, 2))), "gray": (png(48, 48, 1, lambda x, y: b"\5"), mask(0))}
+        for name, (picture, labels) in other.items():
+            for part, data in (("images", picture), ("masks", labels)):
+                (self.dir / name / part).mkdir(parents=True, exist_ok=True)
+                (self.dir / name / part / "0.png").write_bytes(data)
+        set_, more, gray = (self.dir / n for n in ("set", "more", "gray"))
+        train(["unknown network 'unet-61'", "near: ", "unet-16"], "--net", "unet-61", "--data", set_)
+        train(["'fusenet'", "its inputs are rgb, depth"], "--net", "fusenet", "--data", set_)
+        train(["class id 2, but there are 2 classes", "--classes"], "--net", "unet-16", "--data", set_, "--val", more, code=3)
+        train("images of 1 bands", "--net", "unet-16", "--data", set_, "--val", gray)
+        self.refused(3, "class id 2, but there are 2 classes", "eval", "--weights", self.weights, "--data", more)
+        self.refused(2, "the weights were trained on 3", "eval", "--weights", self.weights, "--data", gray)
+        self.refused(2, ["has 2 classes", "--classes says 4"], "eval", "--weights", self.weights, "--data", set_, "--classes", 4)
+
     def test_images(self):
         out = self.dir / "never.png"
         def segment(code, words, data, name="bad.png"):
@@ -247,6 +281,37 @@ class Refuses(Case):
 
     def test_memory(self):
         self.refused(5, ["MiB", "smaller"], "segment", self.dir / "scene.png", "-o", self.dir / "m.png", "--weights", self.weights, "--max-memory", 1)
+
+    def test_systems(self):
+        """All stages, each resumable; modes; odd scenes; what is missing."""
+        run = self.dir / "system"
+        train = ["train", "--net", "takahama", "--data", self.dir / "set", "--patch", 8, "--crop", 64, "--batch", 1, "--workers", 0, "--threads", 1, "--out", run]
+        self.refused(3, ["patches", "--stage patches"], *train, "--steps", 1, "--stage", "grid")
+        self.refused(2, ["first", "end-to-end"], *train, "--steps", 1, "--stage", "first")
+        r = json.loads(self.run_ok("--json", *train, "--val", self.dir / "set", "--steps", 3))
+        self.assertEqual([s["steps"] for s in r["stages"].values()], [3, 3, 3])
+        bits = (run / "end-to-end" / "weights.safetensors").read_bytes()
+        self.run_ok("-q", *train, "--val", self.dir / "set", "--steps", 3, "--resume")  # nothing is left to do
+        self.assertEqual(bits, (run / "end-to-end" / "weights.safetensors").read_bytes())
+        (self.dir / "dot.png").write_bytes(png(1, 1, 3, lambda x, y: b"abc"))
+        for scene in ("scene.png", "dot.png"):
+            for mode in ("fusion", "patches"):
+                self.run_ok("-q", "segment", self.dir / scene, "-o", self.dir / "system.png", "--weights", run, "--mode", mode)
+        self.refused(2, ["best", "fusion"], "segment", self.dir / "scene.png", "-o", self.dir / "m.png", "--weights", run, "--mode", "best")
+        self.refused(2, "--view", "segment", self.dir / "scene.png", "-o", self.dir / "m.png", "--weights", run, "--view", 50)
+        self.refused(2, "glnet", "segment", self.dir / "scene.png", "-o", self.dir / "m.png", "--weights", run, "--net", "glnet")
+        self.refused(2, "--mode", "segment", self.dir / "scene.png", "-o", self.dir / "m.png", "--weights", self.weights, "--mode", "both")
+        (run / "end-to-end" / "weights.safetensors").unlink()
+        self.refused(3, ["end-to-end", "missing"], "segment", self.dir / "scene.png", "-o", self.dir / "m.png", "--weights", run)
+        # Masks that say nothing: no pixel is learnt from, nothing becomes a number that is none.
+        blank = self.dir / "blank"
+        for part in ("images", "masks"):
+            (blank / part).mkdir(parents=True)
+        (blank / "images" / "0.png").write_bytes(image(0))
+        (blank / "masks" / "0.png").write_bytes(mask(0, ids=(255, 255)))
+        out = json.loads(self.run_ok("--json", "train", "--net", "takahama", "--data", blank, "--classes", 2, "--patch", 8, "--crop", 32, "--batch", 1, "--workers", 0,
+                                     "--steps", 1, "--threads", 1, "--out", self.dir / "blank-run"))
+        self.assertEqual([s["loss"] for s in out["stages"].values()], [0, 0, 0])
 
     def test_manifests(self):
         for text in ("", "{", "[1, 2]", '{"format": 1}', '{"format": 1, "system": "nope", "variant": "x", "fill_prefix": ""}', '{"format": "magic 1"}'):

@@ -16,7 +16,7 @@ using namespace rsseg::parity;
 using nlohmann::json;
 
 namespace {
-const char* const kinds[] = {"dense_crf", "permutohedral", "guided_filter", "crf_rnn", "classical", "point_sampling", "losses"};
+const char* const kinds[] = {"dense_crf", "permutohedral", "guided_filter", "crf_rnn", "classical", "point_sampling", "losses", "magnet_pipeline"};
 std::string file(const std::string& kind) { return std::string(RSSEG_TEST_DIR) + "/manifests/" + kind + ".json"; }
 
 void check(const std::vector<fixture_result>& results, std::size_t at_least) {
@@ -41,8 +41,9 @@ TEST_CASE("fixtures: another fill prefix gives other numbers, so the check must 
     CAPTURE(kind);
     json f = fixture::load(file(kind));
     f["fill_prefix"] = "other.";
+    const json magnet = fixture::load(file("magnet_refinement"));
     int failed = 0;
-    for (const auto& r : check_fixture<double>(f)) failed += !r.passed();
+    for (const auto& r : check_fixture<double>(f, nullptr, &magnet)) failed += !r.passed();
     CHECK(failed > 0);
   }
 }

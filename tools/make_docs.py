@@ -109,6 +109,9 @@ for family, (header, head, entries) in families.items():
     if segmenter:
         page += [f"The recipe is the default of the options: {recipe_line(listed[segmenter[0]]['recipe'])}. `rsseg train --help` lists what can be changed.", "", "```",
                  f"rsseg train --net {segmenter[0]} --data DIR --val DIR --minutes 60 --out OUT", "rsseg segment --weights OUT/weights.safetensors scene.tif -o map.tif", "```"]
+    elif any(listed[name].get("refiner") for name, _ in entries):
+        name = next(name for name, _ in entries if listed[name].get("refiner"))
+        page += [f"A stage of [refinement](../refinement.md), trained on coarse maps: `rsseg train --net {name} --coarse run/weights.safetensors --data DIR --out OUT`."]
     else:
         page += ["Its inputs are not one image of bands, so `rsseg train` does not drive it; train it through the library (samples/)."]
     if text["ours"]:

@@ -5,6 +5,7 @@
 #pragma once
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -24,6 +25,21 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 
+namespace rsseg::emulation {
+/// While it points somewhere, launches and copies are recorded there instead of run: stream capture.
+inline std::vector<std::function<void()>>*& recording() {
+  static std::vector<std::function<void()>>* to = nullptr;
+  return to;
+}
+template <class Work>
+inline void submit(Work work) {
+  if (recording())
+    recording()->push_back(std::move(work));
+  else
+    work();
+}
+}  // namespace rsseg::emulation
+
 namespace rsseg::cuda {
 using stream_t = void*;
 
@@ -40,13 +56,15 @@ inline namespace RSSEG_BACKEND_NS {
 template <class... Parameters, class... Arguments>
 inline void kernel_launch(const launch& l, void (*kernel)(Parameters...), Arguments&&... arguments) {
   auto bound = std::pair(kernel, std::tuple<std::remove_cv_t<Parameters>...>(static_cast<Parameters>(arguments)...));
-  emulation::the_engine().run(
-      l.name, l.grid, l.block, l.shared,
-      [](void* p) {
-        auto& [function, values] = *static_cast<decltype(bound)*>(p);
-        std::apply(function, values);
-      },
-      &bound);
+  emulation::submit([l, bound]() mutable {
+    emulation::the_engine().run(
+        l.name, l.grid, l.block, l.shared,
+        [](void* p) {
+          auto& [function, values] = *static_cast<decltype(bound)*>(p);
+          std::apply(function, values);
+        },
+        &bound);
+  });
 }
 }  // namespace RSSEG_BACKEND_NS
 }  // namespace rsseg::cuda

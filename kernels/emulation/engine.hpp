@@ -125,6 +125,7 @@ class engine {
   std::vector<thread_record> threads;
   counters stats;
   const char* kernel = "";
+  std::map<std::string, std::size_t> shared_used;  ///< by kernel, the most dynamic shared memory of any launch
 
   engine() : fibers_(&engine::entry) {}
 
@@ -490,6 +491,7 @@ inline void engine::run(const char* kernel_name, dim3 grid, dim3 block, std::siz
   if (shared_size > settings().max_shared)
     throw kernel_fault(who + std::to_string(shared_size) + " bytes of shared memory, the device has " + std::to_string(settings().max_shared));
   if (blocks == 0 || grid.x > 2147483647u || grid.y > 65535 || grid.z > 65535) throw kernel_fault(who + "bad grid");
+  if (std::size_t& most = shared_used[kernel_name]; shared_size > most) most = shared_size;
   kernel = kernel_name, gridDim = grid, blockDim = block, body_ = body, argument_ = argument;
   state_ = settings().seed * 0x9E3779B97F4A7C15ull | 1;
   fault_.clear();

@@ -39,6 +39,7 @@ TEST_CASE("convolve: every choice of kernel") {
   check_choice<bf16>(hopper, conv_math::fp32, plain, "conv_hopper", 4e-3, 3e-6);
   check_choice<bf16>(hopper, conv_math::fp32, narrow, "conv_mma", 4e-3, 3e-6);
   check_choice<bf16>(hopper, conv_math::fp32, depthwise, "depthwise", 4e-3, 1e-5);
+  check_choice<f16>(turing, conv_math::fp32, plain, "conv_mma", 6e-4, 3e-6);
   check_choice<f16>(hopper, conv_math::fp32, geometry(1, 9, 8, 16, 16, 3, 3, 2), "conv_hopper", 6e-4, 3e-6);
   CHECK(contains(fault_of([&] { convolve<bf16>(turing, {}, conv_math::fp32, plain, nullptr, nullptr, nullptr); }), "need compute capability 8.0"));
   CHECK(contains(fault_of([&] {

@@ -81,4 +81,6 @@ TEST_CASE("conv fp32: impossible geometries are refused") {
   auto g = geometry(1, 7, 9, 8, 40, 3, 3);
   g.groups = 3;
   CHECK(contains(fault_of([&] { conv_forward({}, g, nullptr, nullptr, nullptr); }), "divisible by the groups"));
+  g.groups = 1, g.in_pitch = 16;
+  CHECK(contains(fault_of([&] { conv_forward({}, g, nullptr, nullptr, nullptr); }), "dense tensors expected"));
 }

@@ -20,6 +20,11 @@ void check_case(const char* what, const conv_geometry& g, double tolerance) {
     device_array<T> px(x), pw(w), pdy(dy), y(outs), dx(ins), mirrored_weights(w.size());
     conv_hopper_forward<T>({}, g, px.get(), pw.get(), y.get());
     CHECK(relative_error(y.host(), want.y) < tolerance);
+    if (conv_hopper_supports_weights(g)) {
+      device_array<float> dw(w.size()), work(conv_hopper_weight_workspace(g));
+      conv_hopper_weight_gradient<T>({}, g, px.get(), pdy.get(), dw.get(), work.get());
+      CHECK(relative_error(dw.host(), want.dw) < 3e-6);
+    }
     if (!conv_hopper_supports_data(g)) return;
     conv_hopper_data_gradient<T>({}, g, pdy.get(), pw.get(), dx.get(), mirrored_weights.get());
     CHECK(relative_error(dx.host(), want.dx) < tolerance);
@@ -84,6 +89,25 @@ TEST_CASE("conv hopper: 256 columns, epilogue") {
   device_array<float> ps(shift);
   conv_hopper_run<hopper_tile<bf16, 256>>({}, g, px.get(), pw.get(), y.get(), {nullptr, ps.get(), pr.get(), activation::relu});
   CHECK(relative_error(y.host(), want) < 4e-3);
+}
+TEST_CASE("conv hopper: weight gradient in several splits, dead runs of pixels, added to what is there") {
+  for (const auto& g : {geometry(2, 33, 70, 8, 16, 3, 3, 1, 24), geometry(1, 41, 67, 72, 24, 1, 1)}) {
+    REQUIRE(conv_hopper_weight_splits(g) > 1);
+    int dead = 0;
+    for (int tap = 0; tap < g.kernel_h * g.kernel_w; ++tap)
+      for (int p = 0; p < g.n * g.out_h * g.out_w; p += 64) dead += dead_pixels(g, tap_rectangle(g, tap), p);
+    CHECK((dead > 0) == (g.dilation_h > 1));
+    const std::size_t ins = std::size_t(g.n * g.in_h * g.in_w * g.in_c), outs = std::size_t(g.n * g.out_h * g.out_w * g.out_c);
+    const auto x = stored<bf16>(random_values(ins, 1)), dy = stored<bf16>(random_values(outs, 3));
+    auto want = reference_conv(g, widened(x), std::vector<float>(std::size_t(g.weights())), widened(dy)).dw;
+    device_array<bf16> px(x), pdy(dy);
+    device_array<float> dw(want.size()), work(conv_hopper_weight_workspace(g));
+    conv_hopper_weight_gradient<bf16>({}, g, px.get(), pdy.get(), dw.get(), work.get());
+    CHECK(relative_error(dw.host(), want) < 3e-6);
+    conv_hopper_weight_gradient<bf16>({}, g, px.get(), pdy.get(), dw.get(), work.get(), true);
+    for (double& v : want) v *= 2;
+    CHECK(relative_error(dw.host(), want) < 3e-6);
+  }
 }
 TEST_CASE("conv hopper: what it cannot do is refused") {
   CHECK_FALSE(conv_hopper_supports(geometry(1, 9, 9, 3, 8, 3, 3)));

@@ -40,8 +40,8 @@ __global__ void copy_async(const float* x, float* y) {
   __syncthreads();
   for (unsigned i = 0; i < 4; ++i) y[i * blockDim.x + threadIdx.x] = s[i * blockDim.x + threadIdx.x];
 }
-// C (16x8) = A (16xK) * B, B given as (8xK) rows; one warp. T: bf16, f16 or tf32
-template <class T, class S>
+// C (16x8) = A (16xK) * B, B given as (8xK) rows; one warp. T: bf16, f16 or tf32. Halves: by Turing's instruction, which is half as deep.
+template <class T, class S, bool Halves = false>
 __global__ void one_mma(const S* a, const S* b, float* c) {
   constexpr int K = sizeof(S) == 2 ? 16 : 8, half = K / 2, per = sizeof(S) == 2 ? 2 : 1;
   const int lane = int(threadIdx.x), g = lane >> 2, q = (lane & 3) * per;
@@ -57,7 +57,10 @@ __global__ void one_mma(const S* a, const S* b, float* c) {
   ra[0] = get(a + g * K + q), ra[1] = get(a + (g + 8) * K + q), ra[2] = get(a + g * K + q + half), ra[3] = get(a + (g + 8) * K + q + half);
   rb[0] = get(b + g * K + q), rb[1] = get(b + g * K + q + half);
   float d[4] = {0, 0, 0, 0};
-  mma(d, ra, rb, T{});
+  if constexpr (Halves)
+    mma_by_halves(d, ra, rb, T{});
+  else
+    mma(d, ra, rb, T{});
   for (int e = 0; e < 4; ++e) c[(g + (e >> 1) * 8) * 8 + (lane & 3) * 2 + (e & 1)] = d[e];
 }
 // A (16x16) row-major and B (16x8, k-major: needs the transposed load) through shared memory
@@ -190,12 +193,12 @@ TEST_CASE("emulation: cp.async, ldmatrix and mma follow the PTX manual") {
     const auto xs = x.host(), ys = y.host();
     for (std::size_t i = 0; i < 128; ++i) CHECK(ys[i] == (i / 4 % 2 == 0 ? xs[i] : 0.0f));
 
-    auto check_product = [](auto tag, auto storage, int K) {
+    auto check_product = [](auto tag, auto storage, int K, auto halves) {
       using S = decltype(storage);
       const auto a = stored<S>(random_values(std::size_t(16 * K), 3)), b = stored<S>(random_values(std::size_t(8 * K), 4));
       device_array<S> da(a), db(b);
       device_array<float> c(128);
-      kernel_launch({"one_mma", 1, 32}, one_mma<decltype(tag), S>, da.get(), db.get(), c.get());
+      kernel_launch({"one_mma", 1, 32}, one_mma<decltype(tag), S, halves()>, da.get(), db.get(), c.get());
       std::vector<double> want(128);
       for (int i = 0; i < 16; ++i)
         for (int j = 0; j < 8; ++j)
@@ -203,10 +206,11 @@ TEST_CASE("emulation: cp.async, ldmatrix and mma follow the PTX manual") {
             want[std::size_t(i * 8 + j)] += double(to_float(a[std::size_t(i * K + k)])) * double(to_float(b[std::size_t(j * K + k)]));
       return relative_error(c.host(), want);
     };
-    CHECK(check_product(bf16{}, bf16{}, 16) < 1e-6);
-    CHECK(check_product(f16{}, f16{}, 16) < 1e-6);
-    CHECK(check_product(tf32{}, float{}, 8) < 1e-3);  // operands are rounded to 10 bits ...
-    CHECK(check_product(tf32{}, float{}, 8) > 1e-6);  // ... and not to more
+    CHECK(check_product(bf16{}, bf16{}, 16, std::false_type{}) < 1e-6);
+    CHECK(check_product(f16{}, f16{}, 16, std::false_type{}) < 1e-6);
+    CHECK(check_product(f16{}, f16{}, 16, std::true_type{}) < 1e-6);
+    CHECK(check_product(tf32{}, float{}, 8, std::false_type{}) < 1e-3);  // operands are rounded to 10 bits ...
+    CHECK(check_product(tf32{}, float{}, 8, std::false_type{}) > 1e-6);  // ... and not to more
 
     const auto a = stored<bf16>(random_values(256, 5)), b = stored<bf16>(random_values(256, 6));
     device_array<bf16> da(a), db(b);

@@ -32,6 +32,7 @@ struct merge_options {
   double color = 0.9;               ///< weight of colour against shape, heterogeneity only; 1: no shape
   double compactness = 0.5;         ///< within shape: compactness l / sqrt(n) against smoothness l / (bounding box perimeter)
   double tie = 1e-12;               ///< costs this close count as equal; then the smallest pair of ids wins
+  bool mutual = false;              ///< rounds in which all pairs that are each other's cheapest merge, instead of the cheapest pair of all
 };
 
 struct merge_step {
@@ -83,16 +84,8 @@ class region_graph {
   /// Merges until the options say stop; step(kept, gone, cost) per merge. Returns the number of regions left.
   template <class Step>
   std::int64_t run(const Step& step) {
-    std::int64_t alive = 0;
-    for (std::int32_t a = 0; a < std::int32_t(region_.size()); ++a) {
-      alive += region_[std::size_t(a)].n > 0;
-      for (link& l : links_[std::size_t(a)]) {
-        if (l.to < a) continue;
-        l.cost = cost(a, l.to, l.border);
-        find(l.to, a)->cost = l.cost;
-        queue_.insert({l.cost, a, l.to});
-      }
-    }
+    std::int64_t alive = start();
+    if (o_.mutual) return rounds(alive, step);
     while (!queue_.empty() && alive > std::max<std::int64_t>(o_.min_regions, 1)) {
       auto best = queue_.begin();
       const double least = std::get<0>(*best);
@@ -110,6 +103,45 @@ class region_graph {
   }
 
  private:
+  /// All costs. Returns the number of regions.
+  std::int64_t start() {
+    std::int64_t alive = 0;
+    for (std::int32_t a = 0; a < std::int32_t(region_.size()); ++a) {
+      alive += region_[std::size_t(a)].n > 0;
+      for (link& l : links_[std::size_t(a)]) {
+        if (l.to < a) continue;
+        l.cost = cost(a, l.to, l.border);
+        find(l.to, a)->cost = l.cost;
+        queue_.insert({l.cost, a, l.to});
+      }
+    }
+    return alive;
+  }
+
+  /// Mutual best neighbours (Baatz, Schaepe 2000): in each round, pairs that are each other's cheapest neighbour merge. They are disjoint, so the
+  /// order within a round does not matter.
+  template <class Step>
+  std::int64_t rounds(std::int64_t alive, const Step& step) {
+    std::vector<std::int32_t> best(region_.size());
+    for (bool again = true; again && alive > std::max<std::int64_t>(o_.min_regions, 1);) {
+      again = false;
+      for (std::int32_t a = 0; a < std::int32_t(region_.size()); ++a) {
+        best[std::size_t(a)] = -1;
+        double least = o_.threshold;
+        for (const link& l : links_[std::size_t(a)])
+          if (l.cost < least - o_.tie || (best[std::size_t(a)] < 0 && l.cost < least)) least = l.cost, best[std::size_t(a)] = l.to;
+      }
+      for (std::int32_t a = 0; a < std::int32_t(region_.size()) && alive > std::max<std::int64_t>(o_.min_regions, 1); ++a) {
+        const std::int32_t b = best[std::size_t(a)];
+        if (b <= a || best[std::size_t(b)] != a) continue;
+        step(a, b, find(a, b)->cost);
+        merge(a, b);
+        --alive, again = true;
+      }
+    }
+    return alive;
+  }
+
   static constexpr std::int32_t last = std::numeric_limits<std::int32_t>::max();
   std::size_t at(std::int32_t id, int c) const { return std::size_t(id) * bands_ + c; }
 

@@ -9,6 +9,7 @@
 
 #include "rsseg/core/parallel.hpp"
 #include "rsseg/cpu/inplace.hpp"
+#include "rsseg/cpu/pitched.hpp"
 #include "rsseg/cpu/table.hpp"
 #include "rsseg/plan/memory_plan.hpp"
 #include "rsseg/plan/parameter_store.hpp"
@@ -107,6 +108,7 @@ class engine {
       return (f.workspace_bytes ? f.workspace_bytes(g, id, s) : 0);
     };
     rules.in_place = [](const graph::graph& g, int id, int k) { return may_run_in_place(g.nodes[id].kind, k); };
+    if (share_columns_) rules.pitched = [](const graph::graph& g, int id, int k) { return takes_pitch(g.nodes[id].kind, k); };
     memory_plan plan = plan_memory(g_, extents, external, rules);
     // Room for constants, and for packed weights: kept in inference, remade in front of each use in training.
     std::vector<std::size_t> constant_at(std::size_t(n), 0), prepared_at(std::size_t(n), 0), prepared_size(std::size_t(n), 0);
@@ -138,6 +140,7 @@ class engine {
     prepared_at_ = std::move(prepared_at), prepared_size_ = std::move(prepared_size);
     targets_.clear();
     pointers_.assign(std::size_t(n), nullptr);
+    pitches_.assign(std::size_t(n), 0);
     for (int i = 0; i < n; ++i) {
       const std::size_t u = std::size_t(i);
       const plan_entry& e = plan_.entries[u];
@@ -150,7 +153,7 @@ class engine {
       else if (g_.nodes[i].kind == graph::op::target)
         targets_.push_back({i, std::vector<std::int32_t>(std::size_t(plan_.extents[u].size()))}), pointers_[u] = targets_.back().second.data();
       else if (e.where == storage::arena)
-        pointers_[u] = arena_.data() + e.offset;
+        pointers_[u] = arena_.data() + e.offset, pitches_[u] = e.pitch;
     }
     for (auto& t : targets_) pointers_[std::size_t(t.first)] = t.second.data();
     for (int i = 0; i < n; ++i)  // views of external values
@@ -162,6 +165,9 @@ class engine {
     planned_threads_ = threads();
     planned_ = true;
   }
+
+  /// Whether the parts of concatenations may lie in their memory (they may, unless switched off here): same bits, other memory.
+  void set_share_columns(bool on) { share_columns_ = on, planned_ = false; }
 
   /// Memory of input number k for the next run; the caller keeps it alive.
   void set_input(int k, const T* data) {
@@ -181,7 +187,7 @@ class engine {
   void run(const run_state& state) {
     const bool fresh = !training() && prepared_version_ != store_->version();
     if (bound_to_ != store_->values().data()) bind_weights();
-    call<T> c{&g_, 0, plan_.extents.data(), pointers_.data(), nullptr, nullptr, &state};
+    call<T> c{&g_, 0, plan_.extents.data(), pointers_.data(), nullptr, nullptr, &state, pitches_.data()};
     for (int i = 0; i < g_.nodes.size(); ++i) {
       const std::size_t u = std::size_t(i);
       const graph::op kind = g_.nodes[i].kind;
@@ -243,6 +249,8 @@ class engine {
   int planned_threads_ = 0;
   std::vector<shape> planned_inputs_;
   std::vector<void*> pointers_;
+  std::vector<int> pitches_;
+  bool share_columns_ = true;
   std::vector<std::pair<int, std::vector<std::int32_t>>> targets_;
   std::vector<const T*> noise_;
   std::vector<T> gradients_;

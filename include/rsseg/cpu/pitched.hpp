@@ -45,6 +45,9 @@ constexpr bool takes_pitch(graph::op kind, int operand) {
     case op::reduce_like:
     case op::bn_stats:
     case op::group_stats:
+    case op::target:  // and those that only ask for an extent
+    case op::noise:
+    case op::constant:
       return operand >= 0;
     case op::bn_reduce:  // (dy, x, stats)
     case op::group_reduce:

@@ -97,7 +97,18 @@ inline set_layout find_dataset(const std::string& spec, const open_options& opti
   s.origin = spec;
   const bool folder = fs::is_directory(spec, none);
   if (folder) {
-    folder_pairs found = read_folder(spec);
+    folder_pairs found;
+    try {
+      found = read_folder(spec);
+    } catch (const input_error&) {
+      // A public set as it comes: say how it is called.
+      for (const known_set& k : known_sets()) try {
+          if (!k.find(spec, k.default_part).pairs.empty())
+            throw usage_error(spec + ": looks like " + k.name + "; write " + k.name + ":" + spec + " (part: " + k.default_part + ")");
+        } catch (const input_error&) {
+        }
+      throw;
+    }
     s.pairs = std::move(found.pairs);
     s.images_without_mask = std::move(found.images_without_mask), s.masks_without_image = std::move(found.masks_without_image);
   } else {

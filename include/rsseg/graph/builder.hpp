@@ -19,6 +19,8 @@ struct build_options {
   bool training = false;     ///< batch statistics, dropout, auxiliary outputs
   bool freeze_norm = false;  ///< in training: normalise with the running statistics and leave them alone
   bool dropout = true;       ///< in training: false leaves dropout out (used to compare with references)
+  static constexpr int most_modalities = 8;
+  int modalities[most_modalities] = {};  ///< bands of each of several inputs that are stacked into one image; 0: no further one
 };
 
 namespace graph {

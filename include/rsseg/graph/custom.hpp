@@ -2,6 +2,8 @@
 // The public way to bring an operator of one's own: its shape rule, its rule of differentiation and its CPU kernels,
 // in user code. samples/custom_operator.cpp shows one; gradcheck tests it like any other.
 #pragma once
+#include <cstddef>
+
 #include "rsseg/graph/builder.hpp"
 #include "rsseg/graph/tape.hpp"
 
@@ -16,6 +18,7 @@ struct custom_call {
   int inputs;
   T* out;
   shape out_extent;
+  void* workspace = nullptr;  ///< CUDA only: device memory, as much as custom_op::cuda_workspace said
 };
 
 /// An operator brought by the user. Define one `inline constexpr custom_op` per operator and pass it to emit_custom.
@@ -29,6 +32,11 @@ struct custom_op {
   void (*forward_double)(const custom_call<double>&);
   /// Multiply-adds, for `describe`; may be null.
   std::int64_t (*macs)(const graph::attributes& at, const shape* in, int inputs);
+  /// Launches the operator's CUDA kernels on a stream (a cudaStream_t); all pointers are device memory, and it must not wait. Null: the CUDA
+  /// executor copies to the host and calls forward_float.
+  void (*forward_cuda)(const custom_call<float>&, void* stream) = nullptr;
+  /// Bytes of device memory that forward_cuda wants; may be null.
+  std::size_t (*cuda_workspace)(const graph::attributes& at, const shape* in, int inputs) = nullptr;
 };
 
 /// Appends a custom operator to a network under construction.

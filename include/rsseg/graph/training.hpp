@@ -84,7 +84,7 @@ constexpr void make_training_graph(graph& g, const loss_options& options = loss_
       attributes at;
       at.mode = int(interpolation::bilinear), at.flag = o.align_corners, at.count = int(ops::resize_rule::like);
       logits = g.append(op::resize, {o.node, first_input}, g.nodes[o.node].channels, at);
-      like = first_input;
+      like = logits;  // the input's height and width, but the logits' own batch: GLNet's patches are more than its images
     }
     const bool edges = (o.labels == label_rule::boundaries || o.labels == label_rule::soft_boundaries) && !options.first_output_only;
     const bool soft =

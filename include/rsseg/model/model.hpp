@@ -109,15 +109,24 @@ class basic_model {
   cpu::engine<T>& training() { return *training_; }
 
   /// Loss and gradients of one batch: inputs (N,C,H,W), labels (N,1,H,W) class ids. Running statistics move, weights do not.
-  /// Throws usage_error naming sample and pixel for a label that is neither a class nor the ignored id.
   double train_step(std::span<const tensor<T>* const> inputs, const tensor<std::int32_t>& labels, const cpu::run_state& state) {
     if (label_classes_) check_labels(labels, label_classes_, label_ignore_, [](int n) { return "sample " + std::to_string(n); });
+    const tensor<std::int32_t>* all[] = {&labels};
+    return train_step(inputs, all, state);
+  }
+  /// The same for networks whose outputs have batches of different sizes (whole images and their patches): each takes the labels of its own.
+  double train_step(std::span<const tensor<T>* const> inputs, std::span<const tensor<std::int32_t>* const> labels, const cpu::run_state& state) {
     cpu::engine<T>& e = *training_;
     std::vector<shape> extents;
     for (const auto* x : inputs) extents.push_back(x->extent());
     e.plan_for(extents, limit_);
     for (std::size_t k = 0; k < inputs.size(); ++k) e.set_input(int(k), inputs[k]->data());
-    for (auto& [node, values] : e.targets()) rsseg::fit_labels(labels, e.extent(node), e.graph().nodes[node].at, values);
+    for (auto& [node, values] : e.targets()) {
+      const shape want = e.extent(node);
+      std::size_t which = 0;
+      while (which + 1 < labels.size() && labels[which]->extent().n != want.n) ++which;
+      rsseg::fit_labels(*labels[which], want, e.graph().nodes[node].at, values);
+    }
     e.run(state);
     store_->touch();  // running statistics
     return double(*e.value(e.graph().loss));

@@ -58,7 +58,7 @@ namespace detail {
 struct fctl_trunk {
   value pool3, pool4, pool5;
   /// names: of the three sequences.
-  constexpr fctl_trunk(builder& b, value x, const std::string_view (&names)[3]) {
+  constexpr fctl_trunk(builder& b, value x, const std::string_view (&names)[3], int base = 64) {
     vgg_options o = vgg_fcn();
     o.naming = vgg_naming::running;
     value* const out[] = {&pool3, &pool4, &pool5};
@@ -66,7 +66,7 @@ struct fctl_trunk {
       const scope s(b, names[part]);
       int index = 0;
       for (const int last = part + 2; group <= last; ++group) {
-        x = max_pool(b, vgg_group(b, x, group, 64 << (group < 3 ? group : 3), o, index), {.ceil_mode = true});
+        x = max_pool(b, vgg_group(b, x, group, base << (group < 3 ? group : 3), o, index), {.ceil_mode = true});
         ++index;
       }
       *out[part] = x;
@@ -82,19 +82,28 @@ constexpr value fctl_upsample(builder& b, std::string_view name, value x, int ke
 }
 }  // namespace detail
 
-/// ContextsTrained: the trunks of the contexts learn, too (stage 2). Factor: the scores are multiplied by it.
-template <int Classes = from_data, bool Whitened = true, bool ContextsTrained = false, int Factor = 1, int Width = 4096>
+/// ContextsTrained: the trunks of the contexts learn, too (stage 2). Factor: the scores are multiplied by it. Width: channels of the head,
+/// Base: of the first group of the trunks. PatchOnly: without contexts (stage 1), one input "patch".
+template <int Classes = from_data, bool Whitened = true, bool ContextsTrained = false, int Factor = 1, int Width = 4096, int Base = 64,
+          bool PatchOnly = false>
 struct FCtL {
   static constexpr void build(builder& b) {
     namespace ops = graph::ops;
     const int k = b.classes(Classes);
-    const value patch = b.input("patch", from_data), medium = b.input("medium", from_data), large = b.input("global", from_data);
-    const value medium_map = context(b, "medium", medium), large_map = context(b, "glob", large);
+    const value patch = b.input("patch", from_data);
+    value medium_map, large_map;
+    if constexpr (!PatchOnly) {
+      const value medium = b.input("medium", from_data), large = b.input("global", from_data);
+      medium_map = context(b, "medium", medium), large_map = context(b, "glob", large);
+    }
     const scope s(b, "net");
-    const detail::fctl_trunk trunk(b, patch, {"pool3", "pool4", "pool5"});
-    const value parts[] = {unit(b, "local", trunk.pool5, trunk.pool5), unit(b, "medium", trunk.pool5, medium_map),
-                           unit(b, "large", trunk.pool5, large_map)};
-    value y = multi_context_fusion(b, trunk.pool5, parts);
+    const detail::fctl_trunk trunk(b, patch, {"pool3", "pool4", "pool5"}, Base);
+    value y = trunk.pool5;
+    if constexpr (!PatchOnly) {
+      const value parts[] = {unit(b, "local", trunk.pool5, trunk.pool5), unit(b, "medium", trunk.pool5, medium_map),
+                             unit(b, "large", trunk.pool5, large_map)};
+      y = multi_context_fusion(b, trunk.pool5, parts);
+    }
     {
       const scope head(b, "output");
       y = dropout(b, relu(b, conv(b, "0", y, Width, {.kernel = 7, .padding = 0})), 0.5);
@@ -113,7 +122,7 @@ struct FCtL {
  private:
   static constexpr value context(builder& b, std::string_view name, value x) {
     const scope s(b, name);
-    const value map = detail::fctl_trunk(b, x, {"big_pool3", "big_pool4", "big_pool5"}).pool5;
+    const value map = detail::fctl_trunk(b, x, {"big_pool3", "big_pool4", "big_pool5"}, Base).pool5;
     return ContextsTrained ? map : graph::ops::stop_gradient(b, map);
   }
   static constexpr value unit(builder& b, std::string_view name, value x, value y) {

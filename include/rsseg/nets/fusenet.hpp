@@ -15,23 +15,34 @@ namespace rsseg {
 template <int Classes = from_data, int Width = 64>
 struct FuseNet {
   static constexpr void build(builder& b) {
+    const value inputs[] = {b.input("rgb", from_data), b.input("depth", 1)};
+    b.output("logits", scores(b, inputs, 2), 1);
+  }
+
+  /// inputs[0] is fused into; every other input has an encoder of its own, whose features are added.
+  static constexpr value scores(builder& b, const value* inputs, int count) {
     constexpr int convs[] = {2, 2, 3, 3, 3}, widths[] = {Width, 2 * Width, 4 * Width, 8 * Width, 8 * Width};
-    value rgb = b.input("rgb", from_data), depth = b.input("depth", 1);
+    value rgb = inputs[0], depth[build_options::most_modalities];
+    for (int m = 1; m < count; ++m) depth[m] = inputs[m];
     value before[5], index[5];
     for (int i = 0; i < 5; ++i) {
-      value d = depth;
-      if (i == 0) {  // the reference keeps the first convolution of this branch apart
-        d = conv(b, "conv11d", d, widths[0], {.kernel = 3});
-        const scope s(b, "CBR1_D");
-        d = conv_block_biased(b, "2", "3", relu(b, batch_norm(b, "0", d)), widths[0]);
-      } else {
-        d = block(b, numbered("CBR", i + 1, "_D"), d, convs[i], widths[i], widths[i]);
+      before[i] = block(b, numbered("CBR", i + 1, "_RGB"), rgb, convs[i], widths[i], widths[i]);
+      for (int m = 1; m < count; ++m) {
+        const scope other(b, m > 1 ? numbered("input", m) : std::string_view());
+        value d = depth[m];
+        if (i == 0) {  // the reference keeps the first convolution of this branch apart
+          d = conv(b, "conv11d", d, widths[0], {.kernel = 3});
+          const scope s(b, "CBR1_D");
+          d = conv_block_biased(b, "2", "3", relu(b, batch_norm(b, "0", d)), widths[0]);
+        } else {
+          d = block(b, numbered("CBR", i + 1, "_D"), d, convs[i], widths[i], widths[i]);
+        }
+        before[i] = add(b, before[i], d);
+        if (i < 4) depth[m] = i >= 2 ? dropout(b, max_pool(b, d), 0.5) : max_pool(b, d);
       }
-      before[i] = add(b, block(b, numbered("CBR", i + 1, "_RGB"), rgb, convs[i], widths[i], widths[i]), d);
       const graph::ops::pooled p = max_pool_indices(b, before[i]);
       index[i] = p.index;
       rgb = i >= 2 ? dropout(b, p.y, 0.5) : p.y;
-      if (i < 4) depth = i >= 2 ? dropout(b, max_pool(b, d), 0.5) : max_pool(b, d);
     }
     value y = rgb;
     for (int i = 4; i > 0; --i) {
@@ -42,7 +53,7 @@ struct FuseNet {
     y = max_unpool(b, y, index[0], before[0]);
     const scope s(b, "CBR1_Dec");
     y = conv_block_biased(b, "0", "1", y, widths[0]);
-    b.output("logits", conv(b, "3", y, b.classes(Classes), {.kernel = 3}), 1);
+    return conv(b, "3", y, b.classes(Classes), {.kernel = 3});
   }
 
  private:

@@ -29,9 +29,11 @@ struct Windows {
 };
 
 namespace detail {
+template <class Size = BranchSize<>>
 constexpr smooth_pyramid glnet_backbone(builder& b, std::string_view name, value x, norm_mode mode) {
   const scope s(b, name);
-  resnet_options o = resnet_of_depth(50);
+  resnet_options o = resnet_of_depth(Size::depth);
+  o.width = Size::base;
   o.mode = mode;
   return pyramid_of(resnet(b, x, o));
 }
@@ -61,18 +63,19 @@ constexpr value glnet_merge(builder& b, value patches, value like) {
 }  // namespace detail
 
 /// The global branch by itself. Names: resnet_global, fpn_global.
+template <class Size = BranchSize<>>
 constexpr smooth_pyramid glnet_global(builder& b, value x, int classes, norm_mode mode) {
-  smooth_pyramid f = detail::glnet_backbone(b, "resnet_global", x, mode);
+  smooth_pyramid f = detail::glnet_backbone<Size>(b, "resnet_global", x, mode);
   const scope s(b, "fpn_global");
-  build_smooth_pyramid(b, f, classes, companion_mode::none, detail::no_companion);
+  build_smooth_pyramid(b, f, classes, companion_mode::none, detail::no_companion, Size::width);
   return f;
 }
 /// The local branch with a companion. Names: resnet_local, fpn_local.
-template <class Companion>
+template <class Size = BranchSize<>, class Companion>
 constexpr smooth_pyramid glnet_local(builder& b, value patches, int classes, norm_mode mode, const Companion& with) {
-  smooth_pyramid f = detail::glnet_backbone(b, "resnet_local", patches, mode);
+  smooth_pyramid f = detail::glnet_backbone<Size>(b, "resnet_local", patches, mode);
   const scope s(b, "fpn_local");
-  build_smooth_pyramid(b, f, classes, companion_mode::local, with);
+  build_smooth_pyramid(b, f, classes, companion_mode::local, with, Size::width);
   return f;
 }
 
@@ -88,16 +91,16 @@ struct GLNetGlobal {
 
 /// Stage 2. The first output is the ensemble; focal loss on it and on `local`, and 0.15 x the mean squared difference of the two
 /// branches' last maps.
-template <int Classes = from_data, class W = Windows<2>, bool KeepHeads = false>
+template <int Classes = from_data, class W = Windows<2>, bool KeepHeads = false, class Size = BranchSize<>>
 struct GLNetLocal {
   static constexpr void build(builder& b) {
     namespace ops = graph::ops;
     const int k = b.classes(Classes);
     const value image = b.input("image_global", from_data), patches = b.input("patches", from_data);
     const scope s(b, "net");
-    smooth_pyramid whole = glnet_global(b, image, k, norm_mode::frozen);
+    smooth_pyramid whole = glnet_global<Size>(b, image, k, norm_mode::frozen);
     const auto fixed = [&](value v) { return ops::stop_gradient(b, v); };
-    const smooth_pyramid local = glnet_local(
+    const smooth_pyramid local = glnet_local<Size>(
         b, patches, k, norm_mode::batch, [&](int step, int i, value own) { return detail::glnet_windows<W>(b, fixed(whole.levels(step, i)), own); });
     const value other = detail::glnet_windows<W>(b, fixed(whole.joined), local.joined);
     const value ensemble = conv(b, "ensemble_conv", concat(b, local.joined, other), k, {.kernel = 3});
@@ -114,7 +117,7 @@ struct GLNetLocal {
 };
 
 /// Stage 3. The first output is the ensemble of each patch; focal loss on it and on `global`.
-template <int Classes = from_data, class W = Windows<2>, bool KeepHeads = false>
+template <int Classes = from_data, class W = Windows<2>, bool KeepHeads = false, class Size = BranchSize<>>
 struct GLNetBoth {
   static constexpr void build(builder& b) {
     namespace ops = graph::ops;
@@ -124,16 +127,17 @@ struct GLNetBoth {
     smooth_pyramid first;
     {
       const scope s(b, "fixed");
-      first = glnet_global(b, image, k, norm_mode::frozen);
+      first = glnet_global<Size>(b, image, k, norm_mode::frozen);
     }
     const scope s(b, "net");
-    smooth_pyramid whole = detail::glnet_backbone(b, "resnet_global", image, norm_mode::batch);
-    const smooth_pyramid local = glnet_local(b, patches, k, norm_mode::frozen,
-                                             [&](int step, int i, value own) { return detail::glnet_windows<W>(b, first.levels(step, i), own); });
+    smooth_pyramid whole = detail::glnet_backbone<Size>(b, "resnet_global", image, norm_mode::batch);
+    const smooth_pyramid local = glnet_local<Size>(
+        b, patches, k, norm_mode::frozen, [&](int step, int i, value own) { return detail::glnet_windows<W>(b, first.levels(step, i), own); });
     {
       const scope pyramid(b, "fpn_global");
-      build_smooth_pyramid(b, whole, k, companion_mode::global,
-                           [&](int step, int i, value own) { return detail::glnet_merge<W>(b, fixed(local.levels(step, i)), own); });
+      build_smooth_pyramid(
+          b, whole, k, companion_mode::global,
+          [&](int step, int i, value own) { return detail::glnet_merge<W>(b, fixed(local.levels(step, i)), own); }, Size::width);
     }
     const value local_map = fixed(local.joined);
     const value ensemble = conv(b, "ensemble_conv", concat(b, local_map, detail::glnet_windows<W>(b, whole.joined, local_map)), k, {.kernel = 3});

@@ -46,6 +46,22 @@ struct AutoZoomNet {
   }
 };
 
+/// One level in training: beside the parts' loss, cross entropy of the confidence (labels of output "box_conf": 1 in cells of an object) and the
+/// squared error of the boxes. Inputs "box_target" and "box_weight": (N,4,H/8,W/8) each; the weights of all positive cells sum to one.
+template <int Classes = from_data, int Width = 64, int Fc = 1024>
+struct AutoZoomTraining {
+  static constexpr void build(builder& b) {
+    namespace ops = graph::ops;
+    const value x = b.input("image", from_data);
+    const auto_zoom_maps m = auto_zoom_net(b, x, b.classes(Classes), Width, Fc, true);
+    const value target = b.input("box_target", 4, m.boxes.scale), weight = b.input("box_weight", 4, m.boxes.scale);
+    b.output("logits", resize_like(b, m.parts, x, true), 1, label_rule::resize_logits, true);
+    b.output("box_conf", m.confidence, 1, label_rule::resize_labels);
+    const value error = ops::unary(b, add(b, m.boxes, ops::affine(b, target, -1, 0)), function::square);
+    b.add_penalty("boxes", ops::reduce(b, ops::mul(b, error, weight), ops::axis_n | ops::axis_c | ops::axis_h | ops::axis_w, false), 1);
+  }
+};
+
 /// A box in pixels.
 template <int Top, int Left, int Height, int Width>
 struct Box {

@@ -11,36 +11,37 @@
 
 namespace rsseg {
 
-template <int Classes = from_data>
+template <int Classes = from_data, class Size = BranchSize<>>
 struct MagNetBackbone {
   static constexpr void build(builder& b) {
     const value x = b.input("image", from_data);
     smooth_pyramid f;
     {
       const scope s(b, "resnet_backbone");
-      resnet_options o = resnet_of_depth(50);
-      o.block_momentum = 0.01;
+      resnet_options o = resnet_of_depth(Size::depth);
+      o.width = Size::base;
+      if (Size::depth == 50) o.block_momentum = 0.01;
       f = pyramid_of(resnet(b, x, o));
     }
-    build_smooth_pyramid(b, f, b.classes(Classes), companion_mode::none, [](int, int, value) { return value{}; });
+    build_smooth_pyramid(b, f, b.classes(Classes), companion_mode::none, [](int, int, value) { return value{}; }, Size::width);
     b.output("logits", resize_like(b, f.scores, x), 1);
   }
 };
 
-/// Inputs "fine" and "coarse", (N,K,H,W) class probabilities each.
-template <int Classes = from_data>
+/// Inputs "fine" and "coarse", (N,K,H,W) class probabilities each. Width: 64 in the paper.
+template <int Classes = from_data, int Width = 64>
 struct MagNetRefinement {
   static constexpr void build(builder& b) {
     const int k = b.classes(Classes);
     constexpr norm_options slow{1e-5, 0.01};
     const value fine = b.input("fine", k), coarse = b.input("coarse", k);
     value y = batch_norm(b, "bn0", concat(b, fine, coarse), slow);
-    y = conv_bn_relu(b, "conv1", "bn1", y, 64, {.kernel = 3}, slow);
-    y = conv_bn_relu(b, "conv2", "bn2", y, 64, {.kernel = 3}, slow);
+    y = conv_bn_relu(b, "conv1", "bn1", y, Width, {.kernel = 3}, slow);
+    y = conv_bn_relu(b, "conv2", "bn2", y, Width, {.kernel = 3}, slow);
     for (int i = 0; i < 2; ++i) {
       const scope s(b, numbered("residual.", i));
       residual_options o;
-      o.out = 128, o.momentum = o.block_momentum = 0.01;
+      o.out = 2 * Width, o.momentum = o.block_momentum = 0.01;
       y = bottleneck_block(b, y, o);
     }
     b.output("logits", conv(b, "seg_conv", y, k, {.bias = false}), 1);

@@ -23,6 +23,7 @@
 #include "rsseg/nets/fctl.hpp"
 #include "rsseg/nets/fpn.hpp"
 #include "rsseg/nets/fusenet.hpp"
+#include "rsseg/nets/fusion.hpp"
 #include "rsseg/nets/fusionnet.hpp"
 #include "rsseg/nets/glnet.hpp"
 #include "rsseg/nets/hazn.hpp"
@@ -67,6 +68,7 @@ inline std::span<const std::span<const network_entry>> network_families() {
       fctl_networks,
       fpn_networks,
       fusenet_networks,
+      fusion_networks,
       fusionnet_networks,
       glnet_networks,
       hazn_networks,

@@ -49,12 +49,25 @@ inline std::vector<std::int32_t> labels_from_indices(const T* image, std::int64_
   return label;
 }
 
-/// Scales the classes' probabilities by common factors (then normalises each pixel) until each class's mean lies within [least, most]
-/// to 1e-4, or 200 rounds are over. Returns whether the bounds were met; they cannot be when sum least > 1 or sum most < 1.
+/// p = factor * p, normalised per pixel; factor: one per class.
 template <class T>
-inline bool enforce_area(T* p, std::int64_t pixels, int labels, const std::vector<double>& least, const std::vector<double>& most) {
+inline void apply_class_factors(T* p, std::int64_t pixels, int labels, const std::vector<double>& factor) {
+  for_chunks(pixels, 8192, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      double sum = 0;
+      for (int k = 0; k < labels; ++k) sum += factor[std::size_t(k)] * double(p[i * labels + k]);
+      for (int k = 0; k < labels; ++k) p[i * labels + k] = T(sum > 0 ? factor[std::size_t(k)] * double(p[i * labels + k]) / sum : 1.0 / labels);
+    }
+  });
+}
+
+/// Common factors of the classes' probabilities (then each pixel is normalised) that bring each class's mean into [least, most] to 1e-4, searched
+/// for 200 rounds at most. Returns whether the bounds were met; they cannot be when sum least > 1 or sum most < 1.
+template <class T>
+inline bool area_factors(const T* p, std::int64_t pixels, int labels, const std::vector<double>& least, const std::vector<double>& most,
+                         std::vector<double>& factor) {
   if (least.size() != std::size_t(labels) || most.size() != std::size_t(labels)) throw usage_error("enforce_area: expected one bound per class");
-  std::vector<double> factor(std::size_t(labels), 1.0), share(factor.size());
+  factor.assign(std::size_t(labels), 1.0);
   const std::int64_t chunk = 8192, chunks = chunk_count(pixels, chunk);
   std::vector<double> partial(std::size_t(std::max<std::int64_t>(chunks, 1) * labels));
   const auto weighted = [&](std::int64_t i, double* q) {
@@ -83,13 +96,15 @@ inline bool enforce_area(T* p, std::int64_t pixels, int labels, const std::vecto
       factor[std::size_t(k)] = std::clamp(factor[std::size_t(k)] * odds, 1e-30, 1e30);
     }
   }
-  for_chunks(pixels, chunk, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-    std::vector<double> q(static_cast<std::size_t>(labels));
-    for (std::int64_t i = begin; i < end; ++i) {
-      weighted(i, q.data());
-      for (int k = 0; k < labels; ++k) p[i * labels + k] = T(q[std::size_t(k)]);
-    }
-  });
+  return met;
+}
+
+/// Both: brings the classes' shares within bounds.
+template <class T>
+inline bool enforce_area(T* p, std::int64_t pixels, int labels, const std::vector<double>& least, const std::vector<double>& most) {
+  std::vector<double> factor;
+  const bool met = area_factors(p, pixels, labels, least, most, factor);
+  apply_class_factors(p, pixels, labels, factor);
   return met;
 }
 

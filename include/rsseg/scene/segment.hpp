@@ -28,6 +28,7 @@ struct segment_options {
   data::normalization normalize;
   int batch = 1;  ///< tiles run together
   /// Instead of cut_axis: the windows along an axis of that length, for systems with a grid of their own.
+  /// With tile 0 the only window is the scene.
   std::function<std::vector<span_1d>(int length, int tile)> cut;
   /// Called after each tile with (tiles done, tiles in all); return false to stop (the sink keeps what is done).
   std::function<bool(std::int64_t, std::int64_t)> progress;
@@ -56,8 +57,9 @@ struct segment_plan {
 inline segment_plan plan_segment(int width, int height, const segment_options& o) {
   segment_plan p;
   if (o.cut) {
-    p.tile_h = p.tile_w = o.tile, p.rows = o.cut(height, o.tile), p.columns = o.cut(width, o.tile);
-    p.halo = p.rows.size() > 1 ? p.rows[0].begin + o.tile - p.rows[0].keep_end : 0;
+    p.tile_h = o.tile > 0 ? o.tile : height, p.tile_w = o.tile > 0 ? o.tile : width, p.rows = o.cut(height, p.tile_h),
+    p.columns = o.cut(width, p.tile_w);
+    p.halo = p.rows.size() > 1 ? p.rows[0].begin + p.tile_h - p.rows[0].keep_end : 0;
     return p;
   }
   const int tile = o.sizes.at_least(std::max(o.tile, 1));

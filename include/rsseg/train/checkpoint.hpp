@@ -78,4 +78,14 @@ inline training_state load_checkpoint(const std::string& path, std::span<const c
   return s;
 }
 
+/// The same for one network.
+inline void save_checkpoint(const std::string& path, parameter_store<float>& store, optimizer<float>& opt, const training_state& s) {
+  const checkpoint_part parts[] = {{"", &store, &opt}};
+  save_checkpoint(path, parts, s);
+}
+inline training_state load_checkpoint(const std::string& path, parameter_store<float>& store, optimizer<float>& opt, const nlohmann::json& settings) {
+  const checkpoint_part parts[] = {{"", &store, &opt}};
+  return load_checkpoint(path, parts, settings);
+}
+
 }  // namespace rsseg::train

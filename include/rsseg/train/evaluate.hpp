@@ -39,14 +39,20 @@ scene::segment_options tiling_of(const network_entry& net, basic_model<T>& model
   return o;
 }
 
-/// Segments one decoded image in memory; ids row-major.
-inline std::vector<std::uint8_t> segment_pixels(scene::scene_predictor& predict, const data::pixels& image, const scene::segment_options& options) {
+/// A decoded image as a raster.
+inline std::unique_ptr<io::raster_source> source_of(const data::pixels& image) {
   io::raster_info info;
   info.width = image.width, info.height = image.height, info.bands = image.bands;
   info.type = image.values.index() == 0 ? io::sample_type::u8 : image.values.index() == 1 ? io::sample_type::u16 : io::sample_type::f32;
   std::vector<float> values(image.count());
   std::visit([&](const auto& v) { std::copy(v.begin(), v.end(), values.begin()); }, image.values);
-  const auto source = io::memory_source(info, std::move(values));
+  return io::memory_source(info, std::move(values));
+}
+
+/// Segments one decoded image in memory; ids row-major.
+inline std::vector<std::uint8_t> segment_pixels(scene::scene_predictor& predict, const data::pixels& image, const scene::segment_options& options) {
+  const auto source = source_of(image);
+  const io::raster_info info = source->info();
   io::raster_info out = info;
   out.bands = 1, out.type = io::sample_type::u8;
   io::memory_raster sink(out);
@@ -62,17 +68,23 @@ inline std::vector<std::uint8_t> segment_pixels(scene::scene_predictor& predict,
 /// Called after each image with (done, all, sample, ids); return false to stop.
 using image_callback = std::function<bool(std::size_t, std::size_t, const data::sample&, const std::vector<std::uint8_t>&)>;
 
-/// Confusion matrix over a data set.
-inline confusion_matrix evaluate(scene::scene_predictor& predict, const data::dataset& set, const scene::segment_options& options,
-                                 const image_callback& each = {}) {
+/// Confusion matrix over a data set; map makes the ids of an image.
+template <class Map>
+inline confusion_matrix evaluate_maps(const data::dataset& set, const Map& map, const image_callback& each = {}) {
   confusion_matrix matrix(set.classes().count(), set.classes().ignore_id);
   for (std::size_t i = 0; i < set.size(); ++i) {
     const auto s = set.load(i);
-    const auto ids = segment_pixels(predict, s->image, options);
+    const std::vector<std::uint8_t> ids = map(s->image);
     matrix.add(s->labels.ids.data(), ids.data(), std::int64_t(ids.size()), s->name);
     if (each && !each(i + 1, set.size(), *s, ids)) break;
   }
   return matrix;
+}
+
+inline confusion_matrix evaluate(scene::scene_predictor& predict, const data::dataset& set, const scene::segment_options& options,
+                                 const image_callback& each = {}) {
+  return evaluate_maps(
+      set, [&](const data::pixels& image) { return segment_pixels(predict, image, options); }, each);
 }
 
 /// The same for a network of one image.

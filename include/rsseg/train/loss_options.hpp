@@ -47,6 +47,8 @@ inline graph::loss_term parse_term(const std::string& part, const std::string& t
     t.kind = loss_kind::cross_entropy;
   else if (name == "focal")
     t.kind = loss_kind::focal, t.alpha = 2;
+  else if (name == "focal3")  // short for focal:gamma=3
+    t.kind = loss_kind::focal, t.alpha = 3;
   else if (name == "dice")
     t.kind = loss_kind::dice, t.alpha = 1;
   else if (name == "jaccard")

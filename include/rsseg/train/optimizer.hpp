@@ -57,6 +57,10 @@ class optimizer {
       if (choose(store_->entries()[e].name)) rate_[e] *= factor;
   }
 
+  /// Factors of learning rate and decay, per tensor of the store.
+  const std::vector<double>& rates() const { return rate_; }
+  const std::vector<double>& decays() const { return decay_; }
+
   /// L2 norm of the gradients of all trained tensors.
   double norm(const std::vector<T>& gradients) const {
     double sum = 0;

@@ -24,6 +24,22 @@ struct coarse_source {
   int ignore = 255;
 };
 
+/// Sets all bands of one of several inputs to their mean (0 after normalisation) in a share of the crops, so that a network learns to do without.
+inline void drop_inputs(tensor<float>& images, const std::vector<std::pair<std::string, int>>& inputs, double probability, std::uint64_t seed,
+                        std::uint64_t step) {
+  const shape s = images.extent();
+  for (int n = 0; n < s.n; ++n) {
+    random_stream random(seed ^ 0x44524F50u, step * 4096 + std::uint64_t(n));
+    if (random.uniform() >= probability) continue;
+    const int which = int(random.below(std::uint32_t(inputs.size())));
+    int begin = 0;
+    for (int m = 0; m < which; ++m) begin += inputs[std::size_t(m)].second;
+    float* image = images.data() + std::size_t(n) * std::size_t(s.h) * std::size_t(s.w) * std::size_t(s.c);
+    for (std::size_t i = 0; i < std::size_t(s.h) * std::size_t(s.w); ++i)
+      std::fill_n(image + i * std::size_t(s.c) + std::size_t(begin), inputs[std::size_t(which)].second, 0.0f);
+  }
+}
+
 /// The networks that rsseg::scene's trained stages run.
 inline bool is_refiner(const std::string& network) {
   for (const char* name : {"iss-refiner", "dgf-head", "crf-rnn", "pointrend-refiner", "magnet-refinement", "cascadepsp", "cascadepsp-16"})

@@ -3,14 +3,19 @@
 // With a number of steps or epochs a run is a function of its options and seed, bit for bit, also across a stop and --resume; with a time
 // limit the learning rate follows the clock.
 #pragma once
+#include <time.h>
+
 #include <chrono>
+#include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 
 #include "rsseg/data/statistics.hpp"
+#include "rsseg/io/atomic_file.hpp"
 #include "rsseg/train/checkpoint.hpp"
+#include "rsseg/train/cuda_learner.hpp"
 #include "rsseg/train/evaluate.hpp"
-#include "rsseg/train/run_log.hpp"
 #include "rsseg/train/schedule.hpp"
 
 namespace rsseg::train {
@@ -19,6 +24,8 @@ struct train_options {
   std::uint64_t steps = 0;  ///< optimiser steps; 0: from epochs
   double epochs = 0;
   double minutes = 0;             ///< a time limit; alone, it is the length of the training
+  bool processor_time = false;    ///< minutes and elapsed seconds are the program's processor time, all threads, without
+                                  ///< validations: fair between networks and on a shared machine
   int batch = 8, accumulate = 1;  ///< gradients of `accumulate` batches are averaged for one step
   std::uint64_t seed = 1;
   optimizer_options optimizer;
@@ -35,10 +42,11 @@ struct train_options {
   std::uint64_t checkpoint_steps = 0;  ///< also every so many steps
   bool recompute = false, resume = false;
   std::size_t memory_limit = 0;
-  double head_rate = 1;       ///< learning-rate factor outside the backbone
-  std::string backbone;       ///< prefixes of the backbone's parameters, separated by commas
-  double penalties_from = 0;  ///< part of the training after which the network's penalties count
-  std::string out;            ///< folder of weights.safetensors, checkpoint.safetensors, log.jsonl
+  double head_rate = 1;                ///< learning-rate factor outside the backbone
+  std::string backbone;                ///< prefixes of the backbone's parameters, separated by commas
+  double penalties_from = 0;           ///< part of the training after which the network's penalties count (on the CPU)
+  std::shared_ptr<cuda_learner> cuda;  ///< trains there; null: on the CPU
+  std::string out;                     ///< folder of weights.safetensors, checkpoint.safetensors, log.jsonl
   /// For networks that see more than the image: the inputs of a batch in the graph's order, a function of the batch and its number only;
   /// may replace the labels. Empty: the images.
   std::function<std::vector<tensor<float>>(const data::batch&, std::uint64_t, tensor<std::int32_t>&)> inputs;
@@ -76,11 +84,29 @@ inline nlohmann::json loss_settings(const graph::loss_options& loss) {
   return {{"terms", terms}, {"edges", int(loss.edges)}};
 }
 
+/// A stage of a system of several networks (scene/): its weights, the loss and gradients of a batch, and what they are worth.
+class learner {
+ public:
+  virtual ~learner() = default;
+  virtual parameter_store<float>& weights() = 0;
+  /// Before the first step.
+  virtual void prepare(const train_options& o) = 0;
+  /// Loss of one batch; class_weights (1,K,1,1) or null. A step is a function of the weights, the batch and the state.
+  virtual double step(const data::batch& b, const tensor<float>* class_weights, const train_options& o, const cpu::run_state& state) = 0;
+  /// Of the last step, laid out like weights().values().
+  virtual std::vector<float>& gradients() = 0;
+  virtual confusion_matrix validate(const data::dataset& set, const train_options& o, const image_callback& each) = 0;
+};
+
 class trainer {
  public:
   trainer(const network_entry& net, basic_model<float>& model, std::shared_ptr<const data::dataset> train_set,
           std::shared_ptr<const data::dataset> val_set, const weights_info& info, const train_options& options)
-      : net_(net), model_(model), train_set_(std::move(train_set)), val_set_(std::move(val_set)), info_(info), o_(options) {}
+      : name_(net.name), net_(&net), model_(&model), train_set_(std::move(train_set)), val_set_(std::move(val_set)), info_(info), o_(options) {}
+  /// name: what a checkpoint must have been made by to be resumed.
+  trainer(std::string name, learner& stage, std::shared_ptr<const data::dataset> train_set, std::shared_ptr<const data::dataset> val_set,
+          const weights_info& info, const train_options& options)
+      : name_(std::move(name)), stage_(&stage), train_set_(std::move(train_set)), val_set_(std::move(val_set)), info_(info), o_(options) {}
 
   train_result run(const train_events& events) {
     namespace fs = std::filesystem;
@@ -95,11 +121,10 @@ class trainer {
     if (!class_weights.empty() && int(class_weights.size()) != info_.classes)
       throw usage_error("class weights: expected " + std::to_string(info_.classes) + ", got " + std::to_string(class_weights.size()));
     o_.loss.class_weights = !class_weights.empty();
-    model_.set_memory_limit(o_.memory_limit);
-    bool with_penalties = o_.penalties_from <= 0;
-    prepare(with_penalties);
-    optimizer<float> opt(model_.weights(), o_.optimizer);
+    bool with_penalties = o_.penalties_from <= 0 || o_.cuda != nullptr;
+    optimizer<float> opt(weights(), o_.optimizer);
     if (o_.head_rate != 1 && !o_.backbone.empty()) opt.scale_rate(o_.head_rate, [&](const std::string& name) { return !in_backbone(name); });
+    prepare(opt, with_penalties);
 
     data::loader_options lo;
     lo.batch = o_.batch, lo.workers = o_.workers, lo.seed = o_.seed, lo.augment = o_.augment, lo.sampling = o_.sampling, lo.normalize = o_.normalize;
@@ -111,22 +136,40 @@ class trainer {
     train_result result;
     training_state& s = result.state;
     s.settings = settings(total);
-    const std::string checkpoint = o_.out + "/checkpoint.safetensors";
-    const checkpoint_part parts[] = {{"", &model_.weights(), &opt}};
-    const bool resumed = o_.resume && fs::exists(checkpoint, none);
-    if (resumed) {
-      s = load_checkpoint(checkpoint, parts, s.settings);
+    const std::string checkpoint = o_.out + "/checkpoint.safetensors", log_path = o_.out + "/log.jsonl";
+    if (o_.resume && fs::exists(checkpoint, none)) {
+      s = load_checkpoint(checkpoint, weights(), opt, s.settings);
+      if (o_.cuda) o_.cuda->push(opt);
       loader.restore(s.position);
+      result.log = read_log(log_path, s.step);
       if (events.message) events.message("resumed at step " + std::to_string(s.step));
     } else if (o_.resume && events.message) {
       events.message("nothing to resume in " + o_.out + ": starting anew");
     }
-    run_log log(o_.out + "/log.jsonl", resumed, s.step);
-    const auto write_log = [&](const nlohmann::json& j) { log.write(j); };
+    {
+      std::string lines;
+      for (const auto& l : result.log) lines += l.dump() + "\n";
+      io::write_file(log_path, lines);
+    }
+    std::FILE* log = std::fopen(log_path.c_str(), "a");
+    if (!log) throw output_error(log_path + ": cannot be written");
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> close_log(log, &std::fclose);
+    const auto write_log = [&](const nlohmann::json& j) {
+      result.log.push_back(j);
+      const std::string line = j.dump() + "\n";
+      if (std::fwrite(line.data(), 1, line.size(), log) != line.size() || std::fflush(log) != 0)
+        throw output_error(log_path + ": disk full; free some space and --resume");
+    };
 
-    const auto start = std::chrono::steady_clock::now();
+    const auto now = [&] {
+      if (!o_.processor_time) return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+      timespec t{};
+      ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+      return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+    };
+    double start = now();
     const double before = s.elapsed;
-    const auto elapsed = [&] { return before + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+    const auto elapsed = [&] { return before + (now() - start); };
     const auto progress = [&] {
       double p = total ? double(s.step) / double(total) : 0;
       if (o_.minutes > 0) p = std::max(p, s.elapsed / (60 * o_.minutes));
@@ -140,15 +183,49 @@ class trainer {
       std::copy(class_weights.begin(), class_weights.end(), weights_input.data());
     }
     std::vector<float> accumulated;
+    // What is known of a step once its loss is: on a device that is one step later, so that the device never waits for the host.
+    struct launched {
+      training_state state;
+      std::vector<std::uint64_t> runs;
+      double loss, lr, progress;
+    };
+    std::vector<launched> open;
+    const auto settle = [&](std::size_t keep) {
+      while (open.size() > keep) {
+        launched l = std::move(open.front());
+        open.erase(open.begin());
+        for (std::uint64_t run : l.runs) l.loss += o_.cuda->loss(run) / o_.accumulate;
+        if (!std::isfinite(l.loss))
+          throw numeric_error("the loss became " + std::string(std::isnan(l.loss) ? "NaN" : "infinite") + " at step " + std::to_string(l.state.step) +
+                              " (learning rate " + std::to_string(l.lr) + "); " +
+                              (fs::exists(checkpoint, none) ? "the last checkpoint is kept in " + o_.out + "; " : "") +
+                              "use a lower --lr or --clip 1");
+        l.state.running_loss = l.state.step == 1 ? l.loss : 0.95 * s.running_loss + 0.05 * l.loss;
+        s.running_loss = l.state.running_loss;
+        result.last_loss = l.loss;
+        write_log({{"step", l.state.step},
+                   {"epoch", double(l.state.position.epoch) + double(l.state.position.number) / double(loader.batches_per_epoch())},
+                   {"loss", l.loss},
+                   {"lr", l.lr},
+                   {"seconds", l.state.elapsed}});
+        if (events.step) events.step(l.state, l.loss, l.lr, l.progress);
+      }
+    };
     bool done = progress() >= 1;
     while (!done) {
-      if (!with_penalties && progress() >= o_.penalties_from) prepare(with_penalties = true);
+      if (!with_penalties && progress() >= o_.penalties_from) prepare(opt, with_penalties = true);
       const double lr = o_.schedule.at(progress());
       double loss = 0;
+      std::vector<std::uint64_t> runs;
       for (int a = 0; a < o_.accumulate; ++a) {
         const data::batch b = loader.next();
         check_labels(b.targets, info_.classes, o_.loss.ignore, [&](int n) { return train_set_->name(b.index[std::size_t(n)]); });
         const std::uint64_t number = s.step * std::uint64_t(o_.accumulate) + std::uint64_t(a);
+        if (stage_) {
+          loss += stage_->step(b, class_weights.empty() ? nullptr : &weights_input, o_, cpu::run_state{o_.seed, number}) / o_.accumulate;
+          if (o_.accumulate > 1) accumulate(accumulated, a == 0);
+          continue;
+        }
         std::vector<const tensor<float>*> inputs;
         std::vector<tensor<float>> made;
         tensor<std::int32_t> labels;
@@ -159,54 +236,79 @@ class trainer {
           inputs.push_back(&b.images);
         }
         if (!class_weights.empty()) inputs.push_back(&weights_input);
-        loss += model_.train_step(inputs, o_.inputs ? labels : b.targets, cpu::run_state{o_.seed, number}) / o_.accumulate;
+        const auto& targets = o_.inputs ? labels : b.targets;
+        if (o_.cuda) {
+          runs.push_back(o_.cuda->start(inputs, targets, cpu::run_state{o_.seed, number}));
+          if (o_.accumulate > 1) o_.cuda->accumulate();
+          if (runs.size() > 16) loss += o_.cuda->loss(runs.front()) / o_.accumulate, runs.erase(runs.begin());  // only so many are kept
+          continue;
+        }
+        loss += model_->train_step(inputs, targets, cpu::run_state{o_.seed, number}) / o_.accumulate;
         if (o_.accumulate > 1) accumulate(accumulated, a == 0);
       }
-      if (!std::isfinite(loss))
-        throw numeric_error("the loss became " + std::string(std::isnan(loss) ? "NaN" : "infinite") + " at step " + std::to_string(s.step + 1) +
-                            " (learning rate " + std::to_string(lr) + "); " +
-                            (fs::exists(checkpoint, none) ? "the last checkpoint is kept in " + o_.out + "; " : "") + "use a lower --lr or --clip 1");
-      opt.step(o_.accumulate > 1 ? accumulated : model_.training().gradients(), lr, 1.0 / o_.accumulate);
+      if (o_.cuda)
+        o_.cuda->update(lr, 1.0 / o_.accumulate);
+      else if (std::isfinite(loss))
+        opt.step(o_.accumulate > 1 ? accumulated : gradients(), lr, 1.0 / o_.accumulate);
       ++s.step;
       s.position = loader.state();
       s.elapsed = elapsed();
-      s.running_loss = s.step == 1 ? loss : 0.95 * s.running_loss + 0.05 * loss;
-      result.last_loss = loss;
-      write_log({{"step", s.step},
-                 {"epoch", double(s.position.epoch) + double(s.position.number) / double(loader.batches_per_epoch())},
-                 {"loss", loss},
-                 {"lr", lr},
-                 {"seconds", s.elapsed}});
       const double p = progress();
       done = p >= 1;
-      if (events.step) events.step(s, loss, lr, p);
+      open.push_back({s, std::move(runs), loss, lr, p});
+      settle(o_.cuda ? 1 : 0);
       if (val_set_ && (done || p >= next_validation)) {
+        settle(0);
+        fetch(opt);
         while (o_.evaluate_every > 0 && next_validation <= p) next_validation += o_.evaluate_every;
+        const double from = now();
         validate(opt, s, events, write_log);
+        if (o_.processor_time) start += now() - from;
       }
       const bool stop = !done && events.interrupted && events.interrupted();
       if (done || stop || elapsed() - last_checkpoint > o_.checkpoint_seconds || (o_.checkpoint_steps && s.step % o_.checkpoint_steps == 0)) {
-        save_checkpoint(checkpoint, parts, s);
+        settle(0);
+        fetch(opt);
+        save_checkpoint(checkpoint, weights(), opt, s);
         last_checkpoint = elapsed();
       }
       if (stop) {
         result.interrupted = true;
-        break;
+        return result;
       }
     }
-    result.log = log.lines();
-    if (!val_set_ && !result.interrupted) save_weights(opt, s);
+    settle(0);
+    fetch(opt);
+    if (!val_set_) save_weights(opt, s);
     return result;
   }
 
  private:
-  void prepare(bool with_penalties) {
-    build_options b = model_.options();
-    b.training = true;
-    graph::graph g = lower_network(model_.build(), b);
+  parameter_store<float>& weights() { return stage_ ? stage_->weights() : model_->weights(); }
+  std::vector<float>& gradients() { return stage_ ? stage_->gradients() : model_->training().gradients(); }
+  void prepare(optimizer<float>& opt, bool with_penalties) {
+    if (stage_) {
+      if (o_.cuda) throw usage_error("systems of several networks train on the CPU; leave --device out");
+      return stage_->prepare(o_);
+    }
+    model_->set_memory_limit(o_.memory_limit);
+    build_options lowered = model_->options();
+    lowered.training = true;
+    graph::graph g = lower_network(model_->build(), lowered);
     if (o_.prepare) o_.prepare(g);
     if (!with_penalties) g.penalties.clear();
-    model_.prepare_training(std::move(g), o_.loss, o_.recompute);
+    if (o_.cuda)
+      o_.cuda->prepare(std::move(g), o_.loss, o_.recompute, opt);
+    else
+      model_->prepare_training(std::move(g), o_.loss, o_.recompute);
+  }
+  /// What the device has to the host.
+  void fetch(optimizer<float>& opt) {
+    if (o_.cuda) o_.cuda->fetch(opt);
+  }
+  scene::predictor own_predictor() {
+    if (o_.cuda) return [learner = o_.cuda](const tensor<float>& x) { return learner->infer(x); };
+    return predictor_of(*model_);
   }
   bool in_backbone(const std::string& name) const {
     for (std::size_t at = 0; at < o_.backbone.size();) {
@@ -217,7 +319,7 @@ class trainer {
     return false;
   }
   nlohmann::json settings(std::uint64_t total) const {
-    return {{"network", net_.name},
+    return {{"network", name_},
             {"classes", info_.classes},
             {"bands", info_.bands},
             {"batch", o_.batch},
@@ -235,8 +337,17 @@ class trainer {
             {"penalties_from", o_.penalties_from},
             {"images", train_set_->size()}};
   }
+  static std::vector<nlohmann::json> read_log(const std::string& path, std::uint64_t until) {
+    std::vector<nlohmann::json> lines;
+    std::ifstream in(path);
+    for (std::string line; std::getline(in, line);) {
+      const auto j = nlohmann::json::parse(line, nullptr, false);
+      if (!j.is_discarded() && j.is_object() && j.value("step", std::uint64_t(0)) <= until) lines.push_back(j);
+    }
+    return lines;
+  }
   void accumulate(std::vector<float>& sum, bool first) {
-    const auto& g = model_.training().gradients();
+    const auto& g = gradients();
     if (first)
       sum = g;
     else
@@ -245,25 +356,24 @@ class trainer {
   /// Swaps in the averaged weights while f runs, if there are any. Running statistics are not averaged.
   template <class F>
   void with_average(optimizer<float>& opt, const F& f) {
-    auto& values = model_.weights().values();
+    auto& values = weights().values();
     std::vector<float> kept;
     if (!opt.average().empty()) {
       kept = values;
-      for (const stored_tensor& t : model_.weights().entries())
+      for (const stored_tensor& t : weights().entries())
         if (t.trained) std::copy_n(opt.average().begin() + std::ptrdiff_t(t.offset), t.size, values.begin() + std::ptrdiff_t(t.offset));
-      model_.weights().touch();
+      weights().touch();
     }
     f();
-    if (!kept.empty()) std::copy(kept.begin(), kept.end(), values.begin()), model_.weights().touch();
+    if (!kept.empty()) std::copy(kept.begin(), kept.end(), values.begin()), weights().touch();
   }
   template <class Log>
   void validate(optimizer<float>& opt, training_state& s, const train_events& events, const Log& write_log) {
     with_average(opt, [&] {
-      const auto options = tiling_of(net_, model_, o_.tile, o_.normalize);
-      const scene::predictor predict = o_.predictor ? o_.predictor : predictor_of(model_);
-      const confusion_matrix m = evaluate(predict, *val_set_, options, [&](std::size_t, std::size_t, const data::sample&, const auto&) {
-        return !(events.interrupted && events.interrupted());
-      });
+      const auto each = [&](std::size_t, std::size_t, const data::sample&, const auto&) { return !(events.interrupted && events.interrupted()); };
+      const confusion_matrix m =
+          stage_ ? stage_->validate(*val_set_, o_, each)
+                 : evaluate(o_.predictor ? o_.predictor : own_predictor(), *val_set_, tiling_of(*net_, *model_, o_.tile, o_.normalize), each);
       if (events.interrupted && events.interrupted()) return;
       ++s.evaluations;
       const segmentation_scores scores = m.scores();
@@ -284,11 +394,13 @@ class trainer {
     auto metadata = info_.to_metadata();
     metadata["rsseg.step"] = std::to_string(s.step);
     if (s.best_miou >= 0) metadata["rsseg.val_miou"] = std::to_string(s.best_miou);
-    io::write_safetensors(o_.out + "/weights.safetensors", weights_as_tensors(model_.weights()), metadata);
+    io::write_safetensors(o_.out + "/weights.safetensors", weights_as_tensors(weights()), metadata);
   }
 
-  const network_entry& net_;
-  basic_model<float>& model_;
+  std::string name_;
+  const network_entry* net_ = nullptr;  // a network,
+  basic_model<float>* model_ = nullptr;
+  learner* stage_ = nullptr;  // or a stage of a system
   std::shared_ptr<const data::dataset> train_set_, val_set_;
   weights_info info_;
   train_options o_;

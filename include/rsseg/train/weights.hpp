@@ -18,7 +18,8 @@ struct weights_info {
   std::vector<std::string> class_names;
   std::vector<std::array<int, 3>> colours;  ///< RGB
   int ignore_id = 255;
-  std::string normalize;  ///< as data::normalization::text()
+  std::string normalize;                            ///< as data::normalization::text()
+  std::vector<std::pair<std::string, int>> inputs;  ///< names and bands of the inputs stacked into the image; empty: one image
 
   std::map<std::string, std::string> to_metadata() const {
     using nlohmann::json;
@@ -29,7 +30,8 @@ struct weights_info {
             {"rsseg.class_names", json(class_names).dump()},
             {"rsseg.colours", json(colours).dump()},
             {"rsseg.ignore_id", std::to_string(ignore_id)},
-            {"rsseg.normalize", normalize}};
+            {"rsseg.normalize", normalize},
+            {"rsseg.inputs", json(inputs).dump()}};
   }
   /// Empty fields where the file says nothing; input_error if it says nonsense.
   static weights_info from(const io::safetensors_reader& file) {
@@ -43,6 +45,7 @@ struct weights_info {
       w.class_names = json::parse(file.metadata("rsseg.class_names", "[]")).get<std::vector<std::string>>();
       w.colours = json::parse(file.metadata("rsseg.colours", "[]")).get<std::vector<std::array<int, 3>>>();
       w.normalize = file.metadata("rsseg.normalize");
+      w.inputs = json::parse(file.metadata("rsseg.inputs", "[]")).get<std::vector<std::pair<std::string, int>>>();
     } catch (const std::exception& e) {
       throw input_error(file.path() + ": its rsseg metadata cannot be read (" + e.what() + "); train again or strip the metadata");
     }

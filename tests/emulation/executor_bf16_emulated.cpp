@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+// The executor on the emulation: the same text that nvcc compiles.
+#include "kernels/instances/executor_bf16.cu"
