@@ -76,11 +76,10 @@ loaded_scene load_scene(const load_request& request, int tile, std::size_t max_m
   const int side = vote < 0 ? n.entry->vote : vote;
   if (side > 0 && side % 2 == 0) throw usage_error("--vote " + std::to_string(side) + ": expected an odd number");
   if (side > 0 && s.tiling.receptive_field > 0) s.tiling.receptive_field += side - 1 - std::max(0, n.entry->vote - 1);
-  s.predictor = std::make_unique<scene::network_predictor>(
-      [model, side, run = predictor_on(*model, request.where, max_memory)](const tensor<float>& x) {
-        return side > 0 ? scene::count_votes(run(x), side) : run(x);
-      },
-      n.normalize);
+  s.predictor =
+      std::make_unique<scene::network_predictor>([model, side, run = predictor_on(*model, request.where, max_memory)](
+                                                     const tensor<float>& x) { return side > 0 ? scene::count_votes(run(x), side) : run(x); },
+                                                 n.normalize);
   return s;
 }
 
@@ -149,8 +148,8 @@ void run_segment(segment_request q, const common_options& common) {
   if (staged && q.blend) throw usage_error("--blend goes with the network alone; stages of --refine smooth by themselves");
   create.resumable = !q.blend && !staged;
   create.resume_key = std::string(n.name) + " " + q.load.weights + " " + file_stamp(q.load.weights) + " " + q.input + " " + file_stamp(q.input) +
-                      " " + std::to_string(plan.tile_w) + " " + std::to_string(plan.halo) + " " + n.info.normalize + " vote " + std::to_string(q.vote) +
-                      (q.fresh ? " " + std::to_string(std::size_t(::time(nullptr))) : "");
+                      " " + std::to_string(plan.tile_w) + " " + std::to_string(plan.halo) + " " + n.info.normalize + " vote " +
+                      std::to_string(q.vote) + (q.fresh ? " " + std::to_string(std::size_t(::time(nullptr))) : "");
   const auto sink = io::create_raster(q.output, out, create);
   train::progress_options po;
   po.quiet = common.quiet;

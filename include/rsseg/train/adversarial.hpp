@@ -9,6 +9,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "rsseg/train/run_log.hpp"
 #include "rsseg/train/trainer.hpp"
 
 namespace rsseg::train {

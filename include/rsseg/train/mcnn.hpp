@@ -9,6 +9,7 @@
 
 #include "rsseg/classical/logistic_regression.hpp"
 #include "rsseg/nets/mcnn.hpp"
+#include "rsseg/train/run_log.hpp"
 #include "rsseg/train/trainer.hpp"
 
 namespace rsseg::train {
