@@ -210,7 +210,7 @@ result one(const request& q, const network_entry& e, const std::shared_ptr<const
   const auto tiling = train::tiling_of(e, model, std::min(o.tile, 256), o.normalize);
   for (const auto& p : pictures) {
     io::image8 ids(p.image.width, p.image.height, 1);
-    ids.data = train::segment_pixels(train::predictor_of(model), p.image, tiling);
+    ids.data = train::segment_pixels(train::predictor_of(model, e.vote), p.image, tiling);
     r.maps.push_back(std::move(ids));
   }
   const auto column = [&](const char* which, int k) {

@@ -7,6 +7,7 @@
 
 #include "commands.hpp"
 #include "rsseg/scene/system.hpp"
+#include "rsseg/scene/vote.hpp"
 #include "rsseg/train/evaluate.hpp"
 #include "rsseg/train/metrics_report.hpp"
 #include "rsseg/train/progress.hpp"
@@ -18,7 +19,7 @@ namespace {
 struct segment_request {
   load_request load;
   std::string input, output, overlay;
-  int tile = 512, overlap = -1, batch = 1;
+  int tile = 512, overlap = -1, batch = 1, vote = -1;
   double alpha = 0.5, max_memory = 0;
   bool blend = false, fresh = false;
   std::vector<std::string> refine, constraints, inputs;
@@ -62,7 +63,7 @@ void write_overlay(const segment_request& q, const loaded_scene& n) {
 
 }  // namespace
 
-loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory) {
+loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory, int vote) {
   if (scene::is_system_folder(request.weights)) return load_system(request, max_memory);
   if (!request.mode.empty() || request.view >= 0)
     throw usage_error("--mode and --view are for systems of several networks; " + request.weights + " is one network");
@@ -72,8 +73,11 @@ loaded_scene load_scene(const load_request& request, int tile, std::size_t max_m
   s.name = n.entry->name, s.title = n.entry->title, s.info = n.info, s.palette = n.palette, s.normalize = n.normalize;
   s.tiling = train::tiling_of(*n.entry, *n.model, tile > 0 ? tile : 512, n.normalize);
   const std::shared_ptr<basic_model<float>> model = std::move(n.model);
+  const int side = vote < 0 ? n.entry->vote : vote;
+  if (side > 0 && side % 2 == 0) throw usage_error("--vote " + std::to_string(side) + ": expected an odd number");
+  if (side > 0 && s.tiling.receptive_field > 0) s.tiling.receptive_field += side - 1 - std::max(0, n.entry->vote - 1);
   s.predictor = std::make_unique<scene::network_predictor>(
-      [model, run = predictor_on(*model, request.where, max_memory)](const tensor<float>& x) { return run(x); }, n.normalize);
+      [model, run = train::voting(predictor_on(*model, request.where, max_memory), side)](const tensor<float>& x) { return run(x); }, n.normalize);
   return s;
 }
 
@@ -123,7 +127,7 @@ void run_segment(segment_request q, const common_options& common) {
       throw usage_error(*out + ": is the input; choose another file for the result");
   if (!q.overlay.empty() && q.overlay == q.output) throw usage_error("--overlay and -o are the same file");
   q.load.overlap = q.overlap;
-  loaded_scene n = load_scene(q.load, q.tile, std::size_t(q.max_memory * 1048576));
+  loaded_scene n = load_scene(q.load, q.tile, std::size_t(q.max_memory * 1048576), q.vote);
   scene::segment_options o = n.tiling;
   o.overlap = q.overlap, o.blend = q.blend, o.batch = q.batch;
   const auto& info = source->info();
@@ -142,8 +146,8 @@ void run_segment(segment_request q, const common_options& common) {
   if (staged && q.blend) throw usage_error("--blend goes with the network alone; stages of --refine smooth by themselves");
   create.resumable = !q.blend && !staged;
   create.resume_key = std::string(n.name) + " " + q.load.weights + " " + file_stamp(q.load.weights) + " " + q.input + " " + file_stamp(q.input) +
-                      " " + std::to_string(plan.tile_w) + " " + std::to_string(plan.halo) + " " + n.info.normalize +
-                      (q.fresh ? " " + std::to_string(std::size_t(::time(nullptr))) : "");
+                      " " + std::to_string(plan.tile_w) + " " + std::to_string(plan.halo) + " " + n.info.normalize + " vote " +
+                      std::to_string(q.vote) + (q.fresh ? " " + std::to_string(std::size_t(::time(nullptr))) : "");
   const auto sink = io::create_raster(q.output, out, create);
   train::progress_options po;
   po.quiet = common.quiet;
@@ -189,7 +193,8 @@ void add_segment(CLI::App& app, common_options& common) {
   auto* c = app.add_subcommand("segment", "map a scene: class ids, georeferenced as the input");
   c->footer("A run that was stopped goes on where it was when the same command is given again (GeoTIFF and PNG, without --blend).");
   c->add_option("image", q->input, "image: PNG, JPEG, or anything GDAL reads");
-  c->add_option("--input", q->inputs, "NAME=FILE of one of several inputs, for weights trained with --input; may be repeated")->allow_extra_args(false);
+  c->add_option("--input", q->inputs, "NAME=FILE of one of several inputs, for weights trained with --input; may be repeated")
+      ->allow_extra_args(false);
   c->add_option("-o,--output", q->output, "map: .tif (georeferenced) or .png")->required();
   c->add_option("--net", q->load.net, "network (default: as the weights say)");
   c->add_option("--weights", q->load.weights, "weights (.safetensors), or the folder that training a system left")->required();
@@ -203,6 +208,8 @@ void add_segment(CLI::App& app, common_options& common) {
       ->check(CLI::Range(0, 65536));
   c->add_option("--overlap", q->overlap, "pixels shared by neighbouring tiles (default: from the receptive field)")->check(CLI::NonNegativeNumber);
   c->add_option("--batch", q->batch, "tiles run together")->capture_default_str()->check(CLI::Range(1, 1024));
+  c->add_option("--vote", q->vote, "majority vote in a window of that many pixels; 0: none (default: the network's, 5 for mcnn)")
+      ->check(CLI::Range(0, 101));
   c->add_option("--refine", q->refine, refine_help)->allow_extra_args(false);
   c->add_option("--constraint", q->constraints, constraint_help)->allow_extra_args(false);
   c->add_flag("--blend", q->blend, "average overlapping tiles instead of cutting them");

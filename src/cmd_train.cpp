@@ -3,9 +3,14 @@
 #include <sys/sysinfo.h>
 
 #include <cstdio>
+#include <filesystem>
+#include <functional>
 
 #include "commands.hpp"
 #include "rsseg/data/registry.hpp"
+#include "rsseg/train/adversarial.hpp"
+#include "rsseg/train/loss_options.hpp"
+#include "rsseg/train/mcnn.hpp"
 #include "rsseg/train/progress.hpp"
 #include "rsseg/train/refiner_inputs.hpp"
 #include "rsseg/train/report.hpp"
@@ -15,52 +20,6 @@
 
 namespace rsseg::program {
 namespace {
-
-graph::loss_term term_named(const std::string& name) {
-  graph::loss_term t;
-  if (name == "ce")
-    t.kind = graph::loss_kind::cross_entropy;
-  else if (name == "dice")
-    t.kind = graph::loss_kind::dice, t.alpha = 1;
-  else if (name == "focal")
-    t.kind = graph::loss_kind::focal, t.alpha = 2;
-  else if (name == "focal3")
-    t.kind = graph::loss_kind::focal, t.alpha = 3;
-  else if (name == "jaccard")
-    t.kind = graph::loss_kind::jaccard, t.alpha = 1;
-  else if (name == "tversky")
-    t.kind = graph::loss_kind::tversky, t.alpha = 0.3, t.beta = 0.7;
-  else if (name == "lovasz")
-    t.kind = graph::loss_kind::lovasz;
-  else if (name == "ohem")
-    t.kind = graph::loss_kind::ohem, t.alpha = 0.7, t.count = 100000;
-  else
-    throw usage_error("loss \"" + name +
-                      "\": unknown; use ce, dice, focal, focal3, jaccard, tversky, lovasz, ohem, or a sum such as ce+dice or ce+0.5*lovasz");
-  return t;
-}
-
-graph::loss_options parse_loss(const std::string& text) {
-  graph::loss_options l;
-  l.term_count = 0;
-  for (std::size_t at = 0; at <= text.size();) {
-    const std::size_t end = std::min(text.find('+', at), text.size());
-    std::string part = text.substr(at, end - at);
-    double weight = 1;
-    if (const auto star = part.find('*'); star != std::string::npos) {
-      char* rest = nullptr;
-      weight = std::strtod(part.c_str(), &rest);
-      if (rest != part.c_str() + star || !(weight > 0))
-        throw usage_error("loss \"" + text + "\": \"" + part + "\" does not start with a positive number");
-      part = part.substr(star + 1);
-    }
-    if (l.term_count == 4) throw usage_error("loss \"" + text + "\": at most four terms");
-    l.terms[l.term_count] = term_named(part);
-    l.terms[l.term_count++].weight = weight;
-    at = end + 1;
-  }
-  return l;
-}
 
 /// Pictures for the report: image, labels and map of some images of a set.
 void add_pictures(train::report& r, const data::sample& s, const std::vector<std::uint8_t>& ids) {
@@ -119,25 +78,28 @@ train::train_options options_of(const train_request& q, const recipe& d, int cro
     throw usage_error("--augment \"" + q.augment + "\": unknown; use aerial, upright or none");
   o.augment.crop_height = o.augment.crop_width = crop;
   o.sampling.by_area = true, o.sampling.balance = q.balance, o.sampling.draws_per_epoch = std::size_t(q.epoch_draws);
+  if (!q.sampler.empty()) train::parse_sampler(q.sampler, o.sampling);
   o.normalize = q.normalize == "auto" && train::refiner_wants_unit_image(q.net) ? data::normalization::unit()
                 : q.normalize == "auto" ? (set.bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(set))
                                         : data::normalization::parse(q.normalize);
   o.optimizer.kind = train::optimizer_named(q.optimizer.empty() ? d.optimizer : q.optimizer);
   const bool adam = o.optimizer.kind == train::optimizer_kind::adam || o.optimizer.kind == train::optimizer_kind::adamw;
-  o.optimizer.momentum = q.momentum >= 0 ? q.momentum : adam ? 0.9 : d.momentum;
-  // A recipe's rate and decay belong to its optimiser.
+  // A recipe's rates and decay belong to its optimiser.
   const bool same = q.optimizer.empty() || q.optimizer == d.optimizer;
+  o.optimizer.momentum = q.momentum >= 0 ? q.momentum : same ? d.momentum : 0.9;
   o.optimizer.weight_decay = q.weight_decay >= 0 ? q.weight_decay : same ? d.weight_decay : adam ? 1e-2 : 1e-4;
-  o.optimizer.nesterov = q.nesterov, o.optimizer.clip_norm = q.clip, o.optimizer.ema = q.ema;
+  o.optimizer.nesterov = q.nesterov, o.optimizer.clip_norm = q.clip >= 0 ? q.clip : d.clip, o.optimizer.ema = q.ema;
   o.schedule.kind = q.schedule.empty() ? d.schedule : q.schedule;
   o.schedule.base = q.lr > 0 ? q.lr : same ? d.learning_rate : adam ? 1e-3 : 1e-2;
   o.schedule.warmup = q.warmup;
-  o.loss = parse_loss(loss);
+  o.loss = train::parse_loss(loss);
+  o.loss.edges = train::parse_edge_loss(q.edge_loss);
   o.loss.ignore = set.classes().ignore_id;
-  o.weighting = data::parse_class_weighting(q.weighting);
+  o.class_weights = train::class_weights_for(q.weighting.empty() ? d.class_weights : q.weighting, set);
   o.tile = q.tile ? q.tile : std::max(crop, 512);
   o.evaluate_every = q.evaluate_every, o.checkpoint_seconds = q.checkpoint_every, o.checkpoint_steps = q.checkpoint_steps;
   o.recompute = q.recompute, o.resume = q.resume;
+  o.penalties_from = q.penalties_from >= 0 ? q.penalties_from : d.penalties_from;
   o.memory_limit = q.max_memory > 0 ? std::size_t(q.max_memory * 1048576) : memory_of_machine() / 10 * 9;
   o.head_rate = q.head_rate > 0 ? q.head_rate : q.init.empty() ? 1 : d.head_rate, o.backbone = d.backbone;
   return o;
@@ -153,6 +115,38 @@ train::weights_info info_of(const std::string& network, const data::dataset& set
 }
 
 namespace {
+
+/// The adversarial first stage of a network: takes its share off the length in `o`, trains in --out/pretraining and gives the model what was
+/// learnt. False: interrupted. Nothing is done when the second stage has a checkpoint to go on from.
+bool pretrain(const network_entry& e, const train_request& q, const build_options& b, const std::shared_ptr<const data::dataset>& set,
+              train::train_options& o, basic_model<float>& model, const common_options& common, const std::function<void(const std::string&)>& say) {
+  train::train_options first = o;
+  first.out = q.out + "/pretraining";
+  first.steps = std::uint64_t(std::llround(q.pretrain * double(o.steps))), first.epochs = q.pretrain * o.epochs,
+  first.minutes = q.pretrain * o.minutes;
+  o.steps -= first.steps, o.epochs -= first.epochs, o.minutes -= first.minutes;
+  if (o.steps == 0 && o.epochs <= 0 && o.minutes <= 0) throw usage_error("--pretrain: nothing of the length is left for the training itself");
+  if (first.steps == 0 && first.epochs <= 0 && first.minutes <= 0) throw usage_error("--pretrain: too short for one step; use more steps, or 0");
+  if (q.resume && std::filesystem::exists(q.out + "/checkpoint.safetensors")) return true;
+  train::adversarial_trainer trainer(*e.pretraining, b, set, first);
+  train::progress_options po;
+  po.quiet = common.quiet;
+  train::progress bar("pre-train", 0, "steps", po);
+  train::train_events events;
+  events.interrupted = [] { return interrupted(); };
+  events.message = say;
+  char note[96] = "";
+  events.step = [&](const train::training_state& s, double judged, double, double p) {
+    if (p > 0) bar.set_total(std::max<std::int64_t>(std::int64_t(s.step), std::int64_t(std::llround(double(s.step) / p))));
+    std::snprintf(note, sizeof note, "generator %.4f  discriminator %.4f", s.running_loss, judged);
+    bar.update(std::int64_t(s.step), note);
+  };
+  const train::train_result r = trainer.run(events);
+  bar.finish(note);
+  if (r.interrupted) return false;
+  trainer.give(model.weights());
+  return true;
+}
 
 void run_train(const train_request& q, const common_options& common) {
   if (train_system(q, common)) return;
@@ -179,7 +173,7 @@ void run_train(const train_request& q, const common_options& common) {
     throw usage_error(q.val + ": images of " + std::to_string(val->bands()) + " bands, " + q.data + " has " + std::to_string(set->bands()));
   const recipe& d = e.defaults;
   const int crop = scene::size_rule{e.size_multiple, e.size_offset, e.minimum_size}.at_least(q.crop ? q.crop : d.crop);
-  const std::string loss = q.loss.empty() ? "ce" : q.loss;
+  const std::string loss = q.loss.empty() ? d.loss : q.loss, weighting = q.weighting.empty() ? d.class_weights : q.weighting;
   train::train_options o = options_of(q, d, crop, loss, *set);
 
   build_options b;
@@ -213,7 +207,7 @@ void run_train(const train_request& q, const common_options& common) {
       (q.optimizer.empty() ? d.optimizer : q.optimizer.c_str()) + " at " + std::to_string(o.schedule.base));
 
   if (refiner) {
-    if (o.weighting != data::class_weighting::none) throw usage_error("--class-weights: not for refiners");
+    if (!q.weighting.empty() && q.weighting != "none") throw usage_error("--class-weights: not for refiners");
     train::coarse_source source;
     source.ignore = info.ignore_id;
     if (q.coarse != "perturb") {
@@ -251,6 +245,11 @@ void run_train(const train_request& q, const common_options& common) {
     if (q.max_memory > 0) o.cuda->set_memory_limit(o.memory_limit);
     say("on " + o.cuda->device().describe());
   }
+  if (e.pretraining && q.pretrain > 0 && !pretrain(e, q, b, set, o, model, common, say)) {
+    say("interrupted; checkpoint in " + q.out + "/pretraining, go on with --resume");
+    throw CLI::RuntimeError(130);
+  }
+  const bool patchwise = std::string_view(e.name) == "mcnn";  // stages of its own, on patches
   train::trainer trainer(e, model, set, val, info, o);
   bar = std::make_unique<train::progress>("train", 0, "steps", po);
   double miou = -1;
@@ -274,7 +273,7 @@ void run_train(const train_request& q, const common_options& common) {
                   m.scores().pixel_accuracy);
     say(line);
   };
-  const train::train_result result = trainer.run(events);
+  const train::train_result result = patchwise ? train::train_mcnn(model, set, info, o, events) : trainer.run(events);
   char note[64];
   std::snprintf(note, sizeof note, "loss %.4f", result.state.running_loss);
   bar->finish(note);
@@ -293,7 +292,7 @@ void run_train(const train_request& q, const common_options& common) {
              {"steps", std::to_string(result.state.step) + " of batch " + std::to_string(o.batch * o.accumulate) + " at " + std::to_string(crop) +
                            " x " + std::to_string(crop)},
              {"time", train::duration_text(result.state.elapsed)},
-             {"loss", loss + (q.weighting == "none" ? "" : ", class weights: " + q.weighting)},
+             {"loss", loss + (weighting == "none" ? "" : ", class weights: " + weighting)},
              {"seed", std::to_string(q.seed)}};
   const bool finished = !result.interrupted;
   if (val && finished && !interrupted()) {
@@ -303,11 +302,11 @@ void run_train(const train_request& q, const common_options& common) {
     loaded_network best = load_network(lr_);
     const auto tiling = train::tiling_of(e, *best.model, o.tile, best.normalize);
     const std::size_t step = std::max<std::size_t>(1, val->size() / 3);
-    auto matrix =
-        train::evaluate(predictor_on(*best.model, q.where), *val, tiling, [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
-          if ((i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
-          return !interrupted();
-        });
+    auto matrix = train::evaluate(train::voting(predictor_on(*best.model, q.where), e.vote), *val, tiling,
+                                  [&](std::size_t i, std::size_t, const data::sample& s, const auto& ids) {
+                                    if ((i - 1) % step == 0 && r.pictures.size() < 6) add_pictures(r, s, ids);
+                                    return !interrupted();
+                                  });
     last_matrix = std::make_unique<train::confusion_matrix>(std::move(matrix));
   }
   if (last_matrix) r.matrix = last_matrix.get();
@@ -425,10 +424,15 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--clip", q->clip, "largest gradient norm")->check(CLI::NonNegativeNumber);
   c->add_option("--ema", q->ema, "decay of averaged weights, e.g. 0.999; 0: none")->check(CLI::Range(0.0, 0.99999));
   c->add_option("--loss", q->loss,
-                "ce, dice, focal, focal3, jaccard, tversky, lovasz, ohem, or a sum: ce+dice, ce+0.5*lovasz (default: ce, or the system's)");
-  c->add_option("--class-weights", q->weighting, "none, median, inverse, enet, effective: from the class frequencies")->capture_default_str();
-  c->add_option("--balance", q->balance, "share of crops that are chosen to hold a rare class, 0..1")->check(CLI::Range(0.0, 1.0));
-  add_device_options(c, q->where);
+                "ce, focal, dice, jaccard, tversky, lovasz, ohem, each with :options, or a sum: ce+dice, ce+0.5*lovasz, focal:gamma=3, "
+                "ohem:threshold=0.7,kept=0.0625 (default: the network's recipe)");
+  c->add_option("--edge-loss", q->edge_loss, "of networks that learn edges: auto, hed, bce, euclidean")->capture_default_str();
+  c->add_option(
+      "--class-weights", q->weighting,
+      "none, median-frequency, inverse-frequency, enet, effective[:BETA], or a file with a number per class (default: the network's recipe)");
+  auto* balance = c->add_option("--balance", q->balance, "share of crops that are chosen to hold a rare class, 0..1")->check(CLI::Range(0.0, 1.0));
+  c->add_option("--sampler", q->sampler, "area (images by their pixels), images (each once per epoch), balanced[:SHARE] (crops by class)")
+      ->excludes(balance);
   c->add_option("--augment", q->augment, "aerial (all symmetries, zoom, colours), upright (mirror, zoom, colours), none")->capture_default_str();
   c->add_option("--normalize", q->normalize, "auto, imagenet, unit, or MEAN/STD")->capture_default_str();
   c->add_option("--init", q->init, "weights to start from (.safetensors); what does not fit keeps its start values");
@@ -438,6 +442,11 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--prior", q->priors, prior_help)->allow_extra_args(false);
   c->add_option("--coarse", q->coarse, "for refiners: the maps they learn to improve: perturb (labels made worse), or the weights of a segmenter")
       ->capture_default_str();
+  c->add_option("--penalties-from", q->penalties_from, "part of the training after which a network's penalties count (default: the network's recipe)")
+      ->check(CLI::Range(0.0, 1.0));
+  c->add_option("--pretrain", q->pretrain, "share of the length for a network's first, adversarial stage (smaf-net); 0: none")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 0.95));
   c->add_flag("--freeze-norm", q->freeze_norm, "batch norm with the running statistics");
   c->add_option("--epoch-draws", q->epoch_draws, "crops that make an epoch (default: one per image)");
   c->add_option("--tile", q->tile, "side of validation tiles");
@@ -471,7 +480,8 @@ void add_eval(CLI::App& app, common_options& common) {
   c->add_flag("--blend", q->blend, "average overlapping tiles");
   c->add_option("--refine", q->refine, refine_help)->allow_extra_args(false);
   c->add_option("--constraint", q->constraints, constraint_help)->allow_extra_args(false);
-  c->add_option("--input", q->inputs, "NAME=FOLDER of one of several inputs, where it is not called as in training; may be repeated")->allow_extra_args(false);
+  c->add_option("--input", q->inputs, "NAME=FOLDER of one of several inputs, where it is not called as in training; may be repeated")
+      ->allow_extra_args(false);
   c->add_option("--boundary", q->boundary, "also boundary F1 with this tolerance in pixels")->check(CLI::Range(1, 1000));
   c->add_option("--report", q->report, "write a report (.html)");
   c->callback([q, &common] { run_eval(*q, common); });

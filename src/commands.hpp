@@ -62,7 +62,8 @@ struct loaded_scene {
   std::unique_ptr<scene::scene_predictor> predictor;  ///< owns its networks
 };
 /// tile: side of the windows, 0: 512. max_memory: bytes each network may use, 0: no limit. Throws as load_network.
-loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory = 0);
+/// vote: side of the window of a majority vote (scene/vote.hpp), 0: none, -1: the network's own.
+loaded_scene load_scene(const load_request& request, int tile, std::size_t max_memory = 0, int vote = -1);
 /// The same for a folder that training a system left (cmd_systems.cpp).
 loaded_scene load_system(const load_request& request, std::size_t max_memory);
 /// rsseg list --systems.

@@ -8,11 +8,11 @@
 namespace rsseg::program {
 
 struct train_request {
-  std::string net, data, val, out, init, coarse = "perturb", normalize = "auto", optimizer, schedule, loss, weighting = "none", augment = "aerial",
+  std::string net, data, val, out, init, coarse = "perturb", normalize = "auto", optimizer, schedule, loss, edge_loss = "auto", weighting, sampler, augment = "aerial",
                                          stage;
   int classes = 0, crop = 0, batch = 0, accumulate = 1, workers = 2, ignore = -1, tile = 0, patch = 0;
-  double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = 0, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1,
-         checkpoint_every = 60, head_rate = 0;
+  double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = -1, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1,
+         checkpoint_every = 60, head_rate = 0, pretrain = 0.5, penalties_from = -1;
   std::uint64_t steps = 0, seed = 1, checkpoint_steps = 0, epoch_draws = 0;
   std::vector<std::string> inputs, priors;
   double input_dropout = 0;

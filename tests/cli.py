@@ -102,6 +102,34 @@ class Works(Case):
         self.assertEqual(len(scores["classes"]), 2)
         self.assertTrue(0 <= scores["pixel_accuracy"] <= 1)
 
+    def test_losses_weights_and_samplers(self):
+        weights = self.dir / "class_weights.json"
+        weights.write_text("[0.5, 2]")
+        for number, options in enumerate((["--loss", "focal:gamma=3", "--class-weights", "median-frequency"],
+                                          ["--loss", "ce:smoothing=0.1+0.5*dice:smooth=0,present", "--class-weights", weights],
+                                          ["--loss", "ohem:threshold=0.9,kept=0.1+tversky:alpha=0.5,beta=0.5", "--sampler", "balanced"],
+                                          ["--loss", "lovasz:per-image+jaccard", "--sampler", "images", "--class-weights", "effective:0.99"])):
+            out = self.dir / f"loss{number}"
+            self.train(out, "--steps", "2", *map(str, options))
+            lines = [json.loads(l) for l in (out / "log.jsonl").read_text().splitlines()]
+            self.assertTrue(0 < lines[0]["loss"] < 20, options)
+        # What a checkpoint was made with is not changed under way.
+        r = subprocess.run(self.train_command("loss0", "--steps", "2", "--loss", "focal:gamma=1", "--class-weights", "median-frequency", "--resume"), capture_output=True, text=True)
+        self.assertEqual(r.returncode, 3)
+        self.assertIn("loss", r.stderr)
+
+    def test_networks_with_stages(self):
+        train = ["train", "--data", self.dir / "set", "--classes", 2, "--seed", 3, "--threads", 1, "--batch", 1, "--steps", 4, "--quiet"]
+        self.run_ok(*train, "--net", "smaf-net", "--crop", 32, "--out", self.dir / "smaf")
+        first = [json.loads(l) for l in (self.dir / "smaf" / "pretraining" / "log.jsonl").read_text().splitlines()]
+        self.assertEqual(len(first), 2)
+        self.assertTrue({"loss", "adversarial", "discriminator"} <= set(first[0]))
+        self.run_ok(*train, "--net", "mcnn", "--crop", 96, "--lr", 0.01, "--out", self.dir / "mcnn")
+        out = self.dir / "mcnn.png"
+        self.run_ok("segment", self.dir / "scene.png", "-o", out, "--weights", self.dir / "mcnn" / "weights.safetensors", "--vote", 3, "--quiet")
+        self.assertEqual(struct.unpack(">II", out.read_bytes()[16:24]), (131, 97))
+        self.run_ok("eval", "--weights", self.dir / "mcnn" / "weights.safetensors", "--data", self.dir / "set", "--quiet")
+
     def test_segment_png(self):
         out = self.dir / "map.png"
         self.run_ok("segment", self.dir / "scene.png", "-o", out, "--weights", self.weights, "--tile", 64, "--overlay", self.dir / "over.png", "--quiet")
@@ -150,6 +178,9 @@ class Refuses(Case):
         self.refused(2, "--input", "describe", "unet", "--input", "1,3,512")
         self.refused(2, "loss \"magic\"", "train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--loss", "magic", "--out", self.dir / "x")
         self.refused(2, "--epochs", "train", "--net", "unet-16", "--data", self.dir / "set", "--out", self.dir / "x")
+        for words, option in (("gamma=-1", ["--loss", "focal:gamma=-1"]), ("class weights", ["--class-weights", "nowhere.txt"]), ("sampler", ["--sampler", "magic"]),
+                              ("edge loss", ["--edge-loss", "magic"])):
+            self.refused(2, words, "train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--out", self.dir / "x", *option)
         self.refused(2, "optimizer", "train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--optimizer", "magic", "--out", self.dir / "x")
 
     def test_devices(self):
@@ -227,7 +258,7 @@ class Refuses(Case):
                 change(d)
                 self.refused(code, words, "train", "--net", "unet-16", "--data", d, "--classes", 2, "--crop", 32, "--batch", 1, "--steps", 2, "--out", d / "out")
         bad("a.png", lambda d: (d / "masks" / "a.png").write_bytes(mask(0, 40)))
-        bad("7", lambda d: (d / "masks" / "a.png").write_bytes(mask(0, ids=(0, 7))))
+        bad(["a.png", "7"], lambda d: (d / "masks" / "a.png").write_bytes(mask(0, ids=(0, 7))))
         bad("a.png", lambda d: (d / "images" / "a.png").write_bytes(image(0)[:200]))
         bad("", lambda d: ((d / "masks" / "a.png").unlink(), (d / "images" / "a.png").unlink()))
         self.refused(3, "nowhere", "train", "--net", "unet-16", "--data", self.dir / "nowhere", "--steps", 1, "--out", self.dir / "x")

@@ -80,7 +80,14 @@ TEST_CASE("losses on logits: gradients") {
         check_gradient(z, [&](const double* x, double* g) { return overlap(x, t.data(), s, options, g).value; });
       }
   for (const bool per_image : {false, true})
-    check_gradient(z, [&](const double* x, double* g) { return lovasz_softmax(x, t.data(), s, {.per_image = per_image}, g).value; });
+    for (const double* weight : {static_cast<const double*>(nullptr), w})
+      check_gradient(z,
+                     [&](const double* x, double* g) { return lovasz_softmax(x, t.data(), s, {.per_image = per_image, .weight = weight}, g).value; });
+  for (auto o : {dice_options(), jaccard_options(), tversky_options(0.3, 0.7)}) {
+    o.weight = w;
+    check_gradient(z, [&](const double* x, double* g) { return overlap(x, t.data(), s, o, g).value; });
+  }
+  check_gradient(z, [&](const double* x, double* g) { return ohem(x, t.data(), s, {.threshold = 0.01, .min_kept = 0, .min_share = 0.4}, g).value; });
   check_gradient(z, [&](const double* x, double* g) {
     adaptive_weight_state state{{0.1, 0.2, 0.3, 0.4}, 3};
     return adaptive_class_weight(x, t.data(), s, {}, state, g).value;
@@ -98,12 +105,26 @@ TEST_CASE("binary losses: gradients, and logits that overflow a naive version") 
   const auto z = noise(2, std::size_t(one.size()), -3, 3);
   const auto t = labels(2);
   check_gradient(z, [&](const double* x, double* g) { return binary_cross_entropy(x, t.data(), one, {.positive_weight = 3}, g).value; });
+  check_gradient(z, [&](const double* x, double* g) { return binary_cross_entropy(x, t.data(), one, {.balanced = true}, g).value; });
   check_gradient(z, [&](const double* x, double* g) { return lovasz_hinge(x, t.data(), one, {.per_image = true}, g).value; });
   const double extreme[2] = {1000, -1000};
   const std::int32_t label[2] = {0, 1};
   double g[2];
   CHECK(binary_cross_entropy(extreme, label, {1, 1, 1, 2}, {}, g).value == doctest::Approx(1000));
   CHECK(g[0] == doctest::Approx(0.5));
+}
+
+TEST_CASE("balanced binary loss: both labels count half, whatever their number; one label alone teaches nothing") {
+  const double z[4] = {0.5, -1, 2, 0.25};
+  const std::int32_t t[4] = {1, 0, 0, 255};
+  double g[4];
+  const auto softplus = [](double v) { return std::log1p(std::exp(v)); };
+  CHECK(binary_cross_entropy(z, t, {1, 1, 1, 4}, {.balanced = true}, g).value ==
+        doctest::Approx(0.5 * softplus(-0.5) + 0.25 * (softplus(-1) + softplus(2))).epsilon(1e-12));
+  CHECK(g[3] == 0);
+  const std::int32_t none[4] = {0, 0, 0, 0};
+  CHECK(binary_cross_entropy(z, none, {1, 1, 1, 4}, {.balanced = true}, g).value == 0);
+  for (const double v : g) CHECK(v == 0);
 }
 
 TEST_CASE("penalties on probabilities: gradients") {
@@ -207,6 +228,28 @@ TEST_CASE("a given workspace and more threads do not change a bit") {
     adaptive_weight_state state;
     return adaptive_class_weight(z.data(), t.data(), big, {}, state, g, w).value;
   });
+}
+
+TEST_CASE("weights of classes in the means of dice and Lovasz: a class of weight 0 does not count") {
+  const auto z = noise(1, std::size_t(s.size()), -3, 3);
+  const auto t = labels(4);
+  const double only[4] = {0, 0, 1, 0}, twice[4] = {2, 2, 2, 2};
+  auto o = dice_options();
+  const double plain = overlap(z.data(), t.data(), s, o, static_cast<double*>(nullptr)).value;
+  o.weight = twice;
+  CHECK(overlap(z.data(), t.data(), s, o, static_cast<double*>(nullptr)).value == doctest::Approx(plain).epsilon(1e-14));
+  double sum = 0;
+  for (int k = 0; k < 4; ++k) {
+    double one[4] = {0, 0, 0, 0};
+    one[k] = 1;
+    o.weight = one;
+    sum += overlap(z.data(), t.data(), s, o, static_cast<double*>(nullptr)).value / 4;
+  }
+  CHECK(sum == doctest::Approx(plain).epsilon(1e-14));
+  std::vector<std::int32_t> absent = t;
+  for (auto& v : absent)
+    if (v == 2) v = 255;
+  CHECK(lovasz_softmax(z.data(), absent.data(), s, {.weight = only}, static_cast<double*>(nullptr)).value == 0);
 }
 
 TEST_CASE("class weights: absent classes get none, image counts follow SegNet, no pixel is an error") {

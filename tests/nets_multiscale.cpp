@@ -80,7 +80,7 @@ TEST_SUITE("nets") {
     graph::make_training_graph(step);
     CHECK(has_gradient(step, "upc.4.weight"));
     int binary = 0;
-    for (const auto& n : step.nodes) binary += n.kind == graph::op::loss && graph::loss_kind(n.at.mode) == graph::loss_kind::binary_cross_entropy;
+    for (const auto& n : step.nodes) binary += n.kind == graph::op::loss && graph::loss_kind(n.at.mode) == graph::loss_kind::squared_error;
     CHECK(binary == 6);
   }
   TEST_CASE("boundaries of labels are three pixels wide and leave ignored pixels alone") {
@@ -89,10 +89,55 @@ TEST_SUITE("nets") {
       for (int x = 0; x < 8; ++x) labels(0, 0, y, x) = x < 4 ? 2 : 5;
     labels(0, 0, 0, 3) = 255;
     labels(0, 0, 3, 7) = 255;
-    const auto b = basic_model<float>::boundaries_of(labels, 255);
+    const auto b = boundaries_of(labels, 255);
     const int rows[4][8] = {{0, 0, 1, 255, 1, 0, 0, 0}, {0, 0, 1, 1, 1, 0, 0, 0}, {0, 0, 1, 1, 1, 0, 0, 0}, {0, 0, 1, 1, 1, 0, 0, 255}};
     for (int y = 0; y < 4; ++y)
       for (int x = 0; x < 8; ++x) CHECK(b(0, 0, y, x) == rows[y][x]);
+  }
+  TEST_CASE("blurred boundaries: numbers from 0 to 1 around the line, ignored pixels apart") {
+    tensor<std::int32_t> labels(shape{1, 1, 6, 9});
+    for (int y = 0; y < 6; ++y)
+      for (int x = 0; x < 9; ++x) labels(0, 0, y, x) = x < 4 ? 0 : 1;
+    labels(0, 0, 0, 0) = 255;
+    const auto soft = soft_boundaries_of(labels, 255);
+    CHECK(soft(0, 0, 0, 0) == graph::soft_ignored);
+    const double row[9] = {0, 1. / 16, 5. / 16, 11. / 16, 14. / 16, 11. / 16, 5. / 16, 1. / 16, 0};  // the line is at 2, 3, 4 and peaks at 3
+    for (int x = 0; x < 8; ++x) CHECK(soft(0, 0, 4, x) == int(row[x + 1] * graph::soft_one));
+  }
+  TEST_CASE("edge outputs learn as declared, or as the options say") {
+    const auto count = [](auto build, graph::edge_loss edges, graph::loss_kind kind) {
+      build_options o;
+      o.classes = 5, o.training = true;
+      builder b(o);
+      build(b);
+      graph::loss_options l;
+      l.edges = edges;
+      graph::make_training_graph(b.g, l);
+      int n = 0;
+      for (const auto& node : b.g.nodes) n += node.kind == graph::op::loss && graph::loss_kind(node.at.mode) == kind;
+      return n;
+    };
+    using graph::edge_loss, graph::loss_kind;
+    const auto fusion = &FusionNet<from_data, 8>::build;
+    const auto edge = &ClassificationWithAnEdge<from_data, 1, 8>::build;
+    CHECK(count(fusion, edge_loss::as_declared, loss_kind::balanced_binary) == 6);
+    CHECK(count(fusion, edge_loss::plain, loss_kind::binary_cross_entropy) == 6);
+    CHECK(count(edge, edge_loss::as_declared, loss_kind::squared_error) == 6);
+    CHECK(count(edge, edge_loss::balanced, loss_kind::balanced_binary) == 6);
+  }
+  TEST_CASE("a training step refuses a label that is no class and says where it is") {
+    basic_model<float> m(&SingleFeatureMap<from_data>::build, {.classes = 3, .bands = 3});
+    m.weights().initialise(1);
+    m.prepare_training(graph::loss_options{});
+    tensor<std::int32_t> labels(shape{2, 1, 32, 32}, 1);
+    labels(1, 0, 2, 5) = 7;
+    try {
+      m.train_step(tensor<float>(shape{2, 3, 32, 32}), labels, {});
+      CHECK(false);
+    } catch (const usage_error& e) {
+      for (const char* word : {"sample 1", "id 7", "x=5 y=2", "0 to 2"})
+        CHECK_MESSAGE(std::string(e.what()).find(word) != std::string::npos, e.what());
+    }
   }
   TEST_CASE("SMAF-Net: the discriminator is fixed in stage 2 and learns in stage 1") {
     graph::graph second = lowered<SMAFNet<from_data, 8>>(true);

@@ -85,11 +85,12 @@ inline value avg_pool(builder& b, value x, const pool_options& o) { return ops::
 inline value unary(builder& b, const value* x, function f, double alpha = 0) { return ops::unary(b, x[0], f, alpha); }
 inline value bilinear_to(builder& b, value x, int h, int w, bool corners) { return ops::resize_to(b, x, h, w, interpolation::bilinear, corners); }
 inline value nearest_to(builder& b, value x, int h, int w) { return ops::resize_to(b, x, h, w, interpolation::nearest, false); }
-inline value loss(builder& b, value x, loss_kind kind, double alpha = 0, double beta = 0, int count = 0, bool weighted = false) {
+inline value loss(builder& b, value x, loss_kind kind, double alpha = 0, double beta = 0, int count = 0, bool weighted = false, bool flag = false,
+                  bool flag2 = false) {
   const value target = b.emit(graph::op::target, {x.id}, 1, x.scale);
   b.g.nodes[target.id].type = graph::data_type::index;
   attributes at;
-  at.mode = int(kind), at.begin = 255, at.alpha = alpha, at.beta = beta, at.count = count;
+  at.mode = int(kind), at.begin = 255, at.alpha = alpha, at.beta = beta, at.count = count, at.flag = flag, at.flag2 = flag2;
   if (!weighted) return b.emit(graph::op::loss, {x.id, target.id}, 1, {1, 1, 1, 1}, at);
   const value weights = b.buffer("class_weights", {x.channels}, 1);
   return b.emit(graph::op::loss, {x.id, target.id, weights.id}, 1, {1, 1, 1, 1}, at);
@@ -374,6 +375,13 @@ inline const std::vector<op_case>& op_cases() {
       {"large_max_pool", {{2, 33, 40, 40}}, [](B b, V x) { return max_pool(b, x[0], {3, 3, 2, 2, 1, 1, 1, 1}); }, false},
       {"large_bilinear", {{1, 33, 30, 20}}, [](B b, V x) { return bilinear_to(b, x[0], 60, 90, false); }, false},
       {"large_adaptive_pool", {{1, 70, 50, 40}}, [](B b, V x) { return ops::adaptive_avg_pool(b, x[0], 3, 3); }, false},
+      {"balanced_binary", {{2, 1, 4, 5}}, [](B b, V x) { return loss(b, x[0], loss_kind::balanced_binary); }, true, true, -3, 3},
+      {"squared_error", {{2, 2, 4, 5}}, [](B b, V x) { return loss(b, x[0], loss_kind::squared_error); }, true, true, -3, 3},
+      {"cross_entropy_smooth", {{2, 5, 4, 5}}, [](B b, V x) { return loss(b, x[0], loss_kind::cross_entropy, 0.1, 0, 0, true); }, true, true, -3, 3},
+      {"dice_present_weighted", {{1, 5, 1, 5}}, [](B b, V x) { return loss(b, x[0], loss_kind::dice, 0, 0, 0, true, true); }, true, true, -3, 3},
+      {"lovasz_per_image_weighted", {{2, 5, 4, 5}},
+       [](B b, V x) { return loss(b, x[0], loss_kind::lovasz, 0, 0, 0, true, true, true); }, true, true, -3, 3},
+      {"ohem_share", {{2, 5, 4, 5}}, [](B b, V x) { return loss(b, x[0], loss_kind::ohem, 0.1, 0.5, 0, true); }, true, true, -3, 3},
       {"large_cross_entropy", {{2, 6, 64, 70}}, [](B b, V x) { return loss(b, x[0], loss_kind::cross_entropy); }, false, true, -3, 3},
       {"large_lovasz", {{2, 6, 64, 70}}, [](B b, V x) { return loss(b, x[0], loss_kind::lovasz); }, false, true, -3, 3},
       {"large_dice", {{2, 6, 64, 70}}, [](B b, V x) { return loss(b, x[0], loss_kind::dice, 1); }, false, true, -3, 3},

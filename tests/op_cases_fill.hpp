@@ -52,8 +52,12 @@ inline std::vector<double> source_values(const op_case& c, const graph::graph& g
   const std::string name(g.name_of(id));
   if (node.kind == graph::op::target) {
     int classes = extents[g.input_of(id, 0)].c;
-    for (int k = 0; k < g.nodes.size(); ++k)
-      if (g.nodes[k].kind == graph::op::loss && graph::loss_kind(g.nodes[k].at.mode) == graph::loss_kind::binary_cross_entropy) classes = 2;
+    for (int k = 0; k < g.nodes.size(); ++k) {
+      if (g.nodes[k].kind != graph::op::loss) continue;
+      const auto kind = graph::loss_kind(g.nodes[k].at.mode);
+      if (kind == graph::loss_kind::binary_cross_entropy || kind == graph::loss_kind::balanced_binary) classes = 2;
+      if (kind == graph::loss_kind::squared_error) classes = graph::soft_one + 1;
+    }
     std::vector<double> v(n);
     random_stream r(12, stream);
     for (double& t : v) t = r.uniform() < 0.2 ? 255 : double(r.below(std::uint32_t(classes)));

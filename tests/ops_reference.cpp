@@ -273,7 +273,7 @@ TEST_CASE("cross entropy: class weights, ignored pixels, nothing but ignored pix
     for (std::size_t i = 0; i < 24; ++i) CHECK(std::abs(run.data(b.g.gradients[1])[i] - gradient[i] / total) < 1e-14);
   }
   for (const loss_kind kind : {loss_kind::cross_entropy, loss_kind::dice, loss_kind::focal, loss_kind::jaccard, loss_kind::tversky, loss_kind::lovasz,
-                               loss_kind::ohem, loss_kind::binary_cross_entropy}) {
+                               loss_kind::ohem, loss_kind::binary_cross_entropy, loss_kind::balanced_binary, loss_kind::squared_error}) {
     CAPTURE(int(kind));
     builder b;
     const value x = b.input("x", 3);

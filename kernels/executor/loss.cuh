@@ -349,6 +349,38 @@ struct loss_space_layout {
   }
 };
 
+/// Losses and options of losses that only the CPU has: refused, never left out silently.
+inline void refuse_loss(const graph::attributes& a, bool weighted) {
+  using graph::loss_kind;
+  const char* what = nullptr;
+  switch (loss_kind(a.mode)) {
+    case loss_kind::cross_entropy:
+      if (a.alpha != 0) what = "label smoothing";
+      break;
+    case loss_kind::ohem:
+      if (a.beta != 0) what = "a least share of hard pixels";
+      break;
+    case loss_kind::lovasz:
+      if (a.flag || a.flag2 || weighted) what = "Lovasz-softmax image by image, over absent classes or with class weights";
+      break;
+    case loss_kind::dice:
+    case loss_kind::jaccard:
+    case loss_kind::tversky:
+      if (a.flag || weighted) what = "an overlap loss with class weights or over present classes only";
+      break;
+    case loss_kind::balanced_binary:
+      what = "balanced binary cross entropy";
+      break;
+    case loss_kind::squared_error:
+      what = "the squared error";
+      break;
+    case loss_kind::focal:
+    case loss_kind::binary_cross_entropy:
+      break;
+  }
+  if (what) throw usage_error(std::string("cuda: ") + what + " has no kernel; train on the CPU or choose another loss");
+}
+
 /// value and dz: one of them null. factor: the gradient that reaches the loss, in device memory.
 template <class T>
 void any_loss(const call<T>& c, const loss_job<T>& j, const shape& s, float* value, T* dz, const float* factor) {
@@ -357,7 +389,11 @@ void any_loss(const call<T>& c, const loss_job<T>& j, const shape& s, float* val
   const stream_t stream = c.stream();
   const loss_space_layout w(c.workspace, kind, s);
   const graph::attributes& a = c.at();
+  refuse_loss(a, j.weights != nullptr);
   switch (kind) {
+    case loss_kind::balanced_binary:
+    case loss_kind::squared_error:
+      break;  // refused
     case loss_kind::cross_entropy: {
       cross_entropy_target<std::int32_t> t{j.target, j.weights, j.ignore};
       cross_entropy<T>(stream, j.logits, t, dz, nullptr, 1, j.pixels, j.classes, w.reduce, w.result, factor);
@@ -404,7 +440,7 @@ void any_loss(const call<T>& c, const loss_job<T>& j, const shape& s, float* val
     case loss_kind::tversky: {
       const overlap_shape o = kind == loss_kind::dice      ? overlap_shape{0.5, 0.5, a.alpha / 2}
                               : kind == loss_kind::jaccard ? overlap_shape{1, 1, a.alpha}
-                                                           : overlap_shape{a.alpha, a.beta, 0};
+                                                           : overlap_shape{a.alpha, a.beta, a.gamma};
       each(stream, "log sums", j.pixels, store_log_sum<T>{j, w.log_sums});
       channel_sums<3>(stream, "overlap", overlap_sums<T>{j, w.log_sums}, store_doubles<3>{w.sums, j.classes}, j.pixels, j.classes, w.reduce);
       each(stream, "overlap slopes", 1, overlap_finish{w.sums, o, j.classes, w.sums + 3 * j.classes, value});

@@ -9,11 +9,7 @@ namespace rsseg::data {
 /// split: train (155 tiles), val (25), all (180), test (180 without masks). dir holds train/images, train/gt, test/images.
 inline set_layout inria(const fs::path& dir, const std::string& split) {
   detail::require_split("inria", split, {"train", "val", "all", "test"});
-  set_layout s;
-  s.origin = "inria:" + dir.string() + ":" + split;
-  s.classes.names = {"other", "building"};
-  s.classes.palette = {{{60, 60, 60}, {255, 255, 255}}};
-  s.coding.how = mask_coding::kind::threshold;
+  set_layout s = detail::one_against_rest("inria:" + dir.string() + ":" + split, "other", "building", {60, 60, 60});
   std::error_code none;
   const fs::path root = fs::is_directory(dir / "AerialImageDataset", none) ? dir / "AerialImageDataset" : dir;
   if (split == "test") {

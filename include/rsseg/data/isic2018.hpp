@@ -12,11 +12,7 @@ namespace rsseg::data {
 /// split: train, val, test (rsseg's own, see above), all.
 inline set_layout isic2018(const fs::path& dir, const std::string& split) {
   detail::require_split("isic2018", split, {"train", "val", "test", "all"});
-  set_layout s;
-  s.origin = "isic2018:" + dir.string() + ":" + split;
-  s.classes.names = {"background", "lesion"};
-  s.classes.palette = {{{40, 40, 40}, {255, 255, 255}}};
-  s.coding.how = mask_coding::kind::threshold;
+  set_layout s = detail::one_against_rest("isic2018:" + dir.string() + ":" + split, "background", "lesion", {40, 40, 40});
   const auto images = detail::files_ending(detail::first_folder(dir, {"ISIC2018_Task1-2_Training_Input"}, "ISIC 2018 task 1"), ".jpg");
   const auto masks =
       detail::files_ending(detail::first_folder(dir, {"ISIC2018_Task1_Training_GroundTruth"}, "ISIC 2018 task 1"), "_segmentation.png");

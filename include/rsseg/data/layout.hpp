@@ -110,5 +110,14 @@ void join(set_layout& layout, const std::map<std::string, fs::path>& images, con
     if (keep(key) && !images.count(key)) layout.masks_without_image.push_back(file);
 }
 
+/// Two classes, told apart by a threshold in grey masks; the second is shown in white.
+inline set_layout one_against_rest(const std::string& origin, const char* rest, const char* one, colour rest_colour) {
+  set_layout s;
+  s.origin = origin;
+  s.classes.names = {rest, one};
+  s.classes.palette = {{rest_colour, {255, 255, 255}}};
+  s.coding.how = mask_coding::kind::threshold;
+  return s;
+}
 }  // namespace detail
 }  // namespace rsseg::data

@@ -13,6 +13,7 @@
 
 #include "rsseg/core/error.hpp"
 #include "rsseg/data/dataset.hpp"
+#include "rsseg/loss/class_weights.hpp"
 
 namespace rsseg::data {
 
@@ -96,47 +97,37 @@ enum class class_weighting {
   effective_number,   ///< (1 - b) / (1 - b^n_c) with b = 0.9999, scaled to sum to the class count (Cui et al., CVPR 2019)
 };
 
-/// "none", "median", "inverse", "enet", "effective". Throws usage_error on others.
+/// True for the names that parse_class_weighting knows.
+inline bool is_class_weighting(const std::string& name) {
+  for (const char* known : {"none", "median", "median-frequency", "inverse", "inverse-frequency", "enet", "effective"})
+    if (name == known) return true;
+  return false;
+}
+
+/// "none", "median" or "median-frequency", "inverse" or "inverse-frequency", "enet", "effective". Throws usage_error on others.
 inline class_weighting parse_class_weighting(const std::string& name) {
-  if (name == "none") return class_weighting::none;
-  if (name == "median") return class_weighting::median_frequency;
-  if (name == "inverse") return class_weighting::inverse_frequency;
-  if (name == "enet") return class_weighting::enet;
-  if (name == "effective") return class_weighting::effective_number;
-  throw usage_error("class weights \"" + name + "\": unknown; use none, median, inverse, enet or effective");
+  if (!is_class_weighting(name))
+    throw usage_error("class weights \"" + name + "\": unknown; use none, median-frequency, inverse-frequency, enet or effective");
+  return name[0] == 'n'   ? class_weighting::none
+         : name[0] == 'm' ? class_weighting::median_frequency
+         : name[0] == 'i' ? class_weighting::inverse_frequency
+         : name == "enet" ? class_weighting::enet
+                          : class_weighting::effective_number;
 }
 
 /// One weight per class for a weighted loss. A class that never occurs gets weight 0 (it has no pixel to weigh).
 inline std::vector<double> class_weights(const class_counts& counts, class_weighting how, double beta = 0.9999) {
-  const std::size_t k = counts.pixels.size();
-  std::vector<double> w(k, 0.0);
-  const double total = double(counts.labelled());
-  if (how == class_weighting::median_frequency) {
-    std::vector<double> f;
-    for (std::size_t c = 0; c < k; ++c)
-      if (counts.pixels[c]) f.push_back(double(counts.pixels[c]) / double(counts.pixels_around[c]));
-    if (f.empty()) return w;
-    std::vector<double> sorted = f;
-    std::sort(sorted.begin(), sorted.end());
-    const std::size_t m = sorted.size();
-    const double median = m % 2 ? sorted[m / 2] : (sorted[m / 2 - 1] + sorted[m / 2]) / 2;
-    for (std::size_t c = 0; c < k; ++c)
-      if (counts.pixels[c]) w[c] = median * double(counts.pixels_around[c]) / double(counts.pixels[c]);
-    return w;
-  }
-  double sum = 0;
-  for (std::size_t c = 0; c < k; ++c) {
-    const double n = double(counts.pixels[c]);
-    if (n == 0) continue;
-    if (how == class_weighting::none) w[c] = 1;
-    if (how == class_weighting::inverse_frequency) w[c] = 1 / n;
-    if (how == class_weighting::enet) w[c] = 1 / std::log(1.02 + n / total);
-    if (how == class_weighting::effective_number) w[c] = (1 - beta) / -std::expm1(n * std::log(beta));
-    sum += w[c];
-  }
-  if (how == class_weighting::inverse_frequency || how == class_weighting::effective_number)
-    for (double& v : w) v *= double(k) / (sum > 0 ? sum : 1);
-  return w;
+  using loss::weighting;
+  if (counts.labelled() == 0) return std::vector<double>(counts.pixels.size(), 0.0);
+  const std::vector<double> pixels(counts.pixels.begin(), counts.pixels.end());
+  const bool median = how == class_weighting::median_frequency;
+  return loss::class_weights(pixels,
+                             median                                      ? weighting::median_frequency
+                             : how == class_weighting::inverse_frequency ? weighting::inverse_frequency
+                             : how == class_weighting::enet              ? weighting::enet
+                             : how == class_weighting::effective_number  ? weighting::class_balanced
+                                                                         : weighting::uniform,
+                             beta, median ? std::vector<double>(counts.pixels_around.begin(), counts.pixels_around.end()) : std::vector<double>());
 }
 
 }  // namespace rsseg::data

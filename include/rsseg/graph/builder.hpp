@@ -102,6 +102,13 @@ class builder {
     return before;
   }
 
+  /// From here on, normalisation uses the running statistics and leaves them alone, also in training, until set to false.
+  constexpr bool freeze_norm(bool on) {
+    const bool before = options_.freeze_norm;
+    options_.freeze_norm = on;
+    return before;
+  }
+
   // --- sources -----------------------------------------------------------------------------------------------------
   /// A network input of the given channels; from_data takes the band count of the data (3 if that is 0).
   constexpr value input(std::string_view name, int channels, scale_rule s = {}) {
@@ -298,9 +305,23 @@ class shared_weights {
   bool before_;
 };
 
+/// Guard of frozen normalisation: inside, a part of the network behaves as in inference.
+class frozen_norm {
+ public:
+  constexpr explicit frozen_norm(builder& b) : b_(b), before_(b.freeze_norm(true)) {}
+  constexpr ~frozen_norm() { b_.freeze_norm(before_); }
+  frozen_norm(const frozen_norm&) = delete;
+  frozen_norm& operator=(const frozen_norm&) = delete;
+
+ private:
+  builder& b_;
+  bool before_;
+};
+
 }  // namespace graph
 
 using graph::builder;
+using graph::frozen_norm;
 using graph::label_rule;
 using graph::scope;
 using graph::shared_weights;

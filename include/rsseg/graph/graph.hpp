@@ -30,10 +30,11 @@ struct graph_error {
 
 /// How the loss compares an output with labels of another size.
 enum class label_rule : std::uint8_t {
-  resize_logits,  // logits are brought to the labels' size, bilinearly
-  resize_labels,  // labels are brought to the logits' size, by nearest neighbour
-  crop_labels,    // the centre of the labels is compared (valid convolutions)
-  boundaries,     // one channel, compared by binary cross entropy with the class boundaries of the labels (1 on a line 3 pixels wide, else 0)
+  resize_logits,    // logits are brought to the labels' size, bilinearly
+  resize_labels,    // labels are brought to the logits' size, by nearest neighbour
+  crop_labels,      // the centre of the labels is compared (valid convolutions)
+  boundaries,       // one channel, compared with the class boundaries of the labels (1 on a line 3 pixels wide, else 0) by loss_options.edge
+  soft_boundaries,  // the same line, blurred: a Euclidean loss against numbers from 0 to 1
 };
 
 struct output {

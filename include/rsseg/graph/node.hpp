@@ -139,7 +139,7 @@ struct attributes {
   bool flag = false;  // align_corners, ceil_mode, frozen, ...: see the operator
   bool flag2 = false;
   bool relu = false;  // fused activation, set by passes
-  double alpha = 0, beta = 0;
+  double alpha = 0, beta = 0, gamma = 0;
   const custom_op* custom = nullptr;
 };
 

@@ -10,13 +10,23 @@ namespace rsseg::graph {
 struct loss_term {
   loss_kind kind = loss_kind::cross_entropy;
   double weight = 1;
-  double alpha = 0, beta = 0;  // see loss_kind
+  double alpha = 0, beta = 0, gamma = 0;  // see loss_kind
   int count = 0;
+  bool flag = false, flag2 = false;
+};
+
+/// How outputs that are compared with class boundaries learn.
+enum class edge_loss : std::uint8_t {
+  as_declared,  ///< boundaries: balanced, soft_boundaries: euclidean
+  balanced,     ///< binary cross entropy, edges and the rest weighing equally (HED)
+  plain,        ///< binary cross entropy
+  euclidean     ///< half the squared difference to the blurred boundaries
 };
 
 struct loss_options {
   loss_term terms[4] = {loss_term{}};
   int term_count = 1;
+  edge_loss edges = edge_loss::as_declared;
   int ignore = 255;                ///< class id that counts nowhere
   bool class_weights = false;      ///< adds an input "class_weights" (1,K,1,1)
   bool own_extent = false;         ///< every output has a target of its own extent, logits are never resized
@@ -25,13 +35,30 @@ struct loss_options {
 
 /// Targets are nodes of kind op::target named like their output; attributes.mode = how the caller's labels are brought to their extent
 /// (label_rule), begin = the ignored class id. Their inputs[0] gives the extent.
-constexpr int add_target(graph& g, const output& o, int like, int ignore) {
+constexpr int add_target(graph& g, const output& o, label_rule rule, int like, int ignore) {
   attributes at;
-  at.mode = int(o.labels), at.begin = ignore;
+  at.mode = int(rule), at.begin = ignore;
   const int id = g.append(op::target, {like}, 1, at);
   g.nodes[id].type = data_type::index;
   g.nodes[id].name = o.name, g.nodes[id].name_length = o.name_length;
   return id;
+}
+
+/// Attributes of a loss node. A function of its own and optimised less, since g++ 12 -O2 loses alpha and beta when this is a part of the loop below.
+#if defined(__GNUC__) && !defined(__clang__)
+[[gnu::noinline, gnu::optimize("O1")]]
+#endif
+constexpr attributes loss_attributes(const loss_term& term, int ignore) {
+  attributes at;
+  at.mode = int(term.kind);
+  at.begin = ignore;
+  at.count = term.count;
+  at.flag = term.flag;
+  at.flag2 = term.flag2;
+  at.alpha = term.alpha;
+  at.beta = term.beta;
+  at.gamma = term.gamma;
+  return at;
 }
 
 /// Appends the losses of every supervised output and all penalties, differentiates, and drops what nobody needs.
@@ -59,18 +86,23 @@ constexpr void make_training_graph(graph& g, const loss_options& options = loss_
       logits = g.append(op::resize, {o.node, first_input}, g.nodes[o.node].channels, at);
       like = logits;  // the input's height and width, but the logits' own batch: GLNet's patches are more than its images
     }
-    const int target = add_target(g, o, like, options.ignore);
-    const bool edges = o.labels == label_rule::boundaries && !options.first_output_only;
-    const loss_term binary{loss_kind::binary_cross_entropy};
+    const bool edges = (o.labels == label_rule::boundaries || o.labels == label_rule::soft_boundaries) && !options.first_output_only;
+    const bool soft =
+        edges && (options.edges == edge_loss::euclidean || (options.edges == edge_loss::as_declared && o.labels == label_rule::soft_boundaries));
+    const label_rule rule = !edges ? o.labels : soft ? label_rule::soft_boundaries : label_rule::boundaries;
+    const int target = add_target(g, o, rule, like, options.ignore);
+    loss_term edge_term;
+    edge_term.kind = soft                                ? loss_kind::squared_error
+                     : options.edges == edge_loss::plain ? loss_kind::binary_cross_entropy
+                                                         : loss_kind::balanced_binary;
     for (int k = 0; k < (edges ? 1 : options.term_count); ++k) {
-      const loss_term& term = edges ? binary : options.terms[k];
-      attributes at;
-      at.mode = int(term.kind), at.begin = options.ignore, at.alpha = term.alpha, at.beta = term.beta, at.count = term.count;
+      const loss_term* const term = edges ? &edge_term : &options.terms[k];
+      const attributes at = loss_attributes(*term, soft ? soft_ignored : options.ignore);
       const bool weighted = class_weights >= 0 && g.nodes[o.node].channels == g.nodes[g.outputs[0].node].channels;
       int part = weighted ? g.append(op::loss, {logits, target, class_weights}, 1, at) : g.append(op::loss, {logits, target}, 1, at);
-      if (weight * term.weight != 1) {
+      if (weight * term->weight != 1) {
         attributes scale;
-        scale.alpha = weight * term.weight;
+        scale.alpha = weight * term->weight;
         part = g.append(op::affine, {part}, 1, scale);
       }
       parts.push_back(part);

@@ -104,6 +104,7 @@ inline loss_value focal(const T* z, const std::int32_t* t, shape s, const focal_
 struct ohem_options {
   double threshold = 0.7;          ///< pixels whose true class has less probability than this are hard
   std::int64_t min_kept = 100000;  ///< the threshold is raised until about this many are
+  double min_share = 0;            ///< and this share of the valid pixels (BiSeNet: 1/16)
   const double* weight = nullptr;  ///< per class; the mean is over the kept pixels' number
   std::int32_t ignore = default_ignore;
 };
@@ -127,7 +128,7 @@ inline loss_value ohem(const T* z, const std::int32_t* t, shape s, const ohem_op
     if (t[i] != o.ignore) sorted[valid++] = p[i];
   double threshold = o.threshold;
   if (valid > 0) {
-    double* cut = sorted + std::min(std::max<std::int64_t>(o.min_kept, 0), valid - 1);
+    double* cut = sorted + std::min(std::max({o.min_kept, std::int64_t(o.min_share * double(valid)), std::int64_t(0)}), valid - 1);
     std::nth_element(sorted, cut, sorted + valid);
     threshold = std::max(threshold, *cut);
   }
@@ -155,17 +156,23 @@ inline loss_value ohem(const T* z, const std::int32_t* t, shape s, const ohem_op
 
 struct binary_options {
   double positive_weight = 1;  ///< factor of the label-1 term; the mean stays over pixels
+  bool balanced = false;       ///< see below; positive_weight is not used then
   std::int32_t ignore = default_ignore;
 };
 
 inline std::size_t binary_cross_entropy_workspace(shape s) { return std::size_t(chunk_count(s.size(), detail::chunk)); }
 
 /// Mean of -(w y ln sigma(z) + (1 - y) ln(1 - sigma(z))) over all values that are not ignored; t holds one label 0 or 1 per value of z.
+/// Balanced (Xie and Tu, HED, ICCV 2015): label 1 weighs beta = share of label 0, label 0 weighs 1 - beta, and the sum is divided by the sum
+/// of the weights, so both count half whatever their number; beta is that of the batch. Without one of the two the loss is 0, as in HED.
 template <class T>
 inline loss_value binary_cross_entropy(const T* z, const std::int32_t* t, shape s, const binary_options& o, T* dz, double* work = nullptr) {
   const std::int64_t all = s.size(), chunks = chunk_count(all, detail::chunk), valid = all - std::count(t, t + all, o.ignore);
   detail::check_targets(t, {1, 2, 1, int(all)}, o.ignore);
-  const double scale = detail::reciprocal(double(valid));
+  const std::int64_t ones = std::count(t, t + all, 1);
+  const double share = detail::reciprocal(double(valid));
+  const double positive = o.balanced ? double(valid - ones) * share : o.positive_weight, negative = o.balanced ? double(ones) * share : 1;
+  const double scale = o.balanced ? detail::reciprocal(2 * double(ones) * positive) : share;
   detail::scratch buffer(work, binary_cross_entropy_workspace(s));
   double* partial = buffer.data();
   for_chunks(all, detail::chunk, [&](std::int64_t begin, std::int64_t end, std::int64_t index) {
@@ -177,8 +184,8 @@ inline loss_value binary_cross_entropy(const T* z, const std::int32_t* t, shape 
       }
       const double v = z[i], e = std::log1p(std::exp(-std::abs(v)));  // ln(1 + exp(-|v|)): no overflow
       const double minus_log = e + std::max(-v, 0.0), minus_log_other = e + std::max(v, 0.0), sigma = std::exp(-minus_log);
-      loss += t[i] == 1 ? o.positive_weight * minus_log : minus_log_other;
-      if (dz) dz[i] = T(scale * (t[i] == 1 ? o.positive_weight * (sigma - 1) : sigma));
+      loss += t[i] == 1 ? positive * minus_log : negative * minus_log_other;
+      if (dz) dz[i] = T(scale * (t[i] == 1 ? positive * (sigma - 1) : negative * sigma));
     }
     partial[index] = loss;
   });

@@ -60,6 +60,32 @@ inline double log_sum_exp(const T* z, int k) {
   return top + std::log(sum);
 }
 
+/// From slopes to probabilities to the gradient of the logits: dz_k = p_k (slope_k - sum_j p_j slope_j), slope_k = slope(label, k, p_k); 0 at
+/// ignored pixels.
+template <class T, class Slope>
+inline void gradient_through_softmax(const T* z, const std::int32_t* t, shape s, std::int32_t ignore, T* dz, const Slope& slope) {
+  for_chunks(s.pixels(), chunk, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const T* zi = z + i * s.c;
+      T* di = dz + i * s.c;
+      if (t[i] == ignore) {
+        std::fill(di, di + s.c, T(0));
+        continue;
+      }
+      const double total = log_sum_exp(zi, s.c);
+      double mean = 0;
+      for (int k = 0; k < s.c; ++k) {
+        const double p = std::exp(zi[k] - total);
+        mean += p * slope(t[i], k, p);
+      }
+      for (int k = 0; k < s.c; ++k) {
+        const double p = std::exp(zi[k] - total);
+        di[k] = T(p * (slope(t[i], k, p) - mean));
+      }
+    }
+  });
+}
+
 /// 1 / x, or 0 where nothing was counted.
 inline double reciprocal(double x) { return x > 0 ? 1 / x : 0; }
 

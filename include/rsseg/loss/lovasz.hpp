@@ -11,6 +11,7 @@ enum class lovasz_classes { present, all };
 struct lovasz_options {
   lovasz_classes classes = lovasz_classes::present;  ///< mean over the classes in the target, or over all
   bool per_image = false;                            ///< mean over images instead of one flattened batch
+  const double* weight = nullptr;                    ///< per class, of the mean over classes; null: all 1
   std::int32_t ignore = default_ignore;
 };
 
@@ -78,11 +79,13 @@ inline loss_value lovasz_softmax(const T* z, const std::int32_t* t, shape s, con
     std::fill(present.begin(), present.end(), 0);
     for (std::int64_t i = begin; i < end; ++i)
       if (t[i] != o.ignore) present[std::size_t(t[i])] = 1;
-    const auto counted = o.classes == lovasz_classes::all ? std::int64_t(classes) : std::count(present.begin(), present.end(), 1);
-    if (counted == 0) continue;
-    const double scale = 1.0 / double(counted * groups);
+    double counted = 0;
+    for (int k = 0; k < classes; ++k)
+      if (o.classes == lovasz_classes::all || present[std::size_t(k)]) counted += o.weight ? o.weight[k] : 1.0;
+    if (!(counted > 0)) continue;
     for (int k = 0; k < classes; ++k) {
       if (o.classes == lovasz_classes::present && !present[std::size_t(k)]) continue;
+      const double scale = (o.weight ? o.weight[k] : 1.0) / (counted * groups);
       std::int64_t m = 0, foreground = 0;
       for (std::int64_t i = begin; i < end; ++i) {
         if (t[i] == o.ignore) continue;

@@ -11,8 +11,9 @@ struct overlap_options {
   double false_positive = 0.5, false_negative = 0.5;
   double smooth = 0.5;
   double exponent = 1;
-  bool squared = false;       ///< P = sum p^2 (V-Net)
-  bool present_only = false;  ///< mean over the classes that occur in the target; else over all
+  bool squared = false;            ///< P = sum p^2 (V-Net)
+  bool present_only = false;       ///< mean over the classes that occur in the target; else over all
+  const double* weight = nullptr;  ///< per class, of the mean over classes; null: all 1
   std::int32_t ignore = default_ignore;
 };
 /// 1 - (2 I + s) / (P + G + s).
@@ -47,41 +48,25 @@ inline loss_value overlap(const T* z, const std::int32_t* t, shape s, const over
   });
   fold_chunks(sums, chunks, width);
   loss_value result{0, s.pixels() - std::count(t, t + s.pixels(), o.ignore)};
-  int counted = 0;
-  for (int k = 0; chunks > 0 && k < classes; ++k) counted += !o.present_only || sums[2 * classes + k] > 0;
+  const auto weight = [&](int k) { return o.weight ? o.weight[k] : 1.0; };
+  double counted = 0;
+  for (int k = 0; chunks > 0 && k < classes; ++k) counted += !o.present_only || sums[2 * classes + k] > 0 ? weight(k) : 0.0;
   for (int k = 0; k < classes; ++k) {
     slope_i[k] = slope_p[k] = 0;
-    if (result.pixels == 0 || (o.present_only && !(sums[2 * classes + k] > 0))) continue;
+    if (result.pixels == 0 || !(counted > 0) || (o.present_only && !(sums[2 * classes + k] > 0))) continue;
+    const double share = weight(k) / counted;
     const double inter = sums[k], top = inter + o.smooth;
     const double bottom = top + o.false_positive * (sums[classes + k] - inter) + o.false_negative * (sums[2 * classes + k] - inter);
     const double miss = bottom > 0 ? std::max(0.0, 1 - top / bottom) : 0.0;
-    result.value += std::pow(miss, o.exponent) / counted;
+    result.value += share * std::pow(miss, o.exponent);
     if (!(bottom > 0)) continue;
-    const double outer = (o.exponent == 1 ? 1.0 : miss > 0 ? o.exponent * std::pow(miss, o.exponent - 1) : 0.0) / counted;
+    const double outer = (o.exponent == 1 ? 1.0 : miss > 0 ? o.exponent * std::pow(miss, o.exponent - 1) : 0.0) * share;
     slope_i[k] = -outer * (bottom - top * (1 - o.false_positive - o.false_negative)) / (bottom * bottom);
     slope_p[k] = outer * top * o.false_positive / (bottom * bottom);
   }
-  if (!dz) return result;
-  for_chunks(s.pixels(), detail::chunk, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      T* di = dz + i * classes;
-      if (t[i] == o.ignore) {
-        std::fill(di, di + classes, T(0));
-        continue;
-      }
-      const double total = detail::log_sum_exp(z + i * classes, classes);
-      const auto slope = [&](int k, double p) { return slope_p[k] * (o.squared ? 2 * p : 1.0) + (k == t[i] ? slope_i[k] : 0.0); };
-      double mean = 0;
-      for (int k = 0; k < classes; ++k) {
-        const double p = std::exp(z[i * classes + k] - total);
-        mean += p * slope(k, p);
-      }
-      for (int k = 0; k < classes; ++k) {
-        const double p = std::exp(z[i * classes + k] - total);
-        di[k] = T(p * (slope(k, p) - mean));
-      }
-    }
-  });
+  if (dz)
+    detail::gradient_through_softmax(
+        z, t, s, o.ignore, dz, [&](int label, int k, double p) { return slope_p[k] * (o.squared ? 2 * p : 1.0) + (k == label ? slope_i[k] : 0.0); });
   return result;
 }
 
@@ -151,31 +136,12 @@ inline loss_value adaptive_class_weight(const T* z, const std::int32_t* t, shape
     result.value += scale * sums[3 * classes + k];
   }
   result.value -= std::log(dice);
-  if (!dz) return result;
-  for_chunks(s.pixels(), detail::chunk, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      T* di = dz + i * classes;
-      if (t[i] == o.ignore) {
-        std::fill(di, di + classes, T(0));
-        continue;
-      }
-      const double total = detail::log_sum_exp(z + i * classes, classes);
-      const auto slope = [&](int k, double p) {
-        const double g = k == t[i], e = (g - p) * (g - p), de = -2 * (g - p);
-        const double term = e - std::log((1 - e + o.eps) / (1 + e + o.eps)), dterm = 1 + 1 / (1 - e + o.eps) + 1 / (1 + e + o.eps);
-        return scale * weight[k] * (term + (1 + p + g) * dterm * de) - (slope_p[k] + g * slope_i[k]) / dice;
-      };
-      double dot = 0;
-      for (int k = 0; k < classes; ++k) {
-        const double p = std::exp(z[i * classes + k] - total);
-        dot += p * slope(k, p);
-      }
-      for (int k = 0; k < classes; ++k) {
-        const double p = std::exp(z[i * classes + k] - total);
-        di[k] = T(p * (slope(k, p) - dot));
-      }
-    }
-  });
+  if (dz)
+    detail::gradient_through_softmax(z, t, s, o.ignore, dz, [&](int label, int k, double p) {
+      const double g = k == label, e = (g - p) * (g - p), de = -2 * (g - p);
+      const double term = e - std::log((1 - e + o.eps) / (1 + e + o.eps)), dterm = 1 + 1 / (1 - e + o.eps) + 1 / (1 + e + o.eps);
+      return scale * weight[k] * (term + (1 + p + g) * dterm * de) - (slope_p[k] + g * slope_i[k]) / dice;
+    });
   return result;
 }
 

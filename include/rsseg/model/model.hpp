@@ -10,6 +10,7 @@
 #include "rsseg/core/tensor.hpp"
 #include "rsseg/cpu/engine.hpp"
 #include "rsseg/layers/network.hpp"
+#include "rsseg/model/labels.hpp"
 
 namespace rsseg {
 
@@ -95,12 +96,21 @@ class basic_model {
     graph::make_training_graph(g, loss);
     if (g.error.what != graph::fault::none) throw usage_error("the network has no output to supervise");
     if (recompute) graph::recompute_cheap(g);
+    label_classes_ = 0, label_ignore_ = loss.ignore;
+    for (const graph::node& n : g.nodes) {
+      const auto kind = graph::loss_kind(n.at.mode);
+      if (n.kind != graph::op::loss || kind == graph::loss_kind::binary_cross_entropy || kind == graph::loss_kind::balanced_binary ||
+          kind == graph::loss_kind::squared_error)
+        continue;
+      label_classes_ = std::max(label_classes_, g.nodes[g.edges[n.first_input]].channels);
+    }
     training_ = std::make_unique<cpu::engine<T>>(std::move(g), *store_);
   }
   cpu::engine<T>& training() { return *training_; }
 
   /// Loss and gradients of one batch: inputs (N,C,H,W), labels (N,1,H,W) class ids. Running statistics move, weights do not.
   double train_step(std::span<const tensor<T>* const> inputs, const tensor<std::int32_t>& labels, const cpu::run_state& state) {
+    if (label_classes_) check_labels(labels, label_classes_, label_ignore_, [](int n) { return "sample " + std::to_string(n); });
     const tensor<std::int32_t>* all[] = {&labels};
     return train_step(inputs, all, state);
   }
@@ -115,7 +125,7 @@ class basic_model {
       const shape want = e.extent(node);
       std::size_t which = 0;
       while (which + 1 < labels.size() && labels[which]->extent().n != want.n) ++which;
-      fit_labels(*labels[which], want, e.graph().nodes[node].at, values);
+      rsseg::fit_labels(*labels[which], want, e.graph().nodes[node].at, values);
     }
     e.run(state);
     store_->touch();  // running statistics
@@ -132,52 +142,13 @@ class basic_model {
     return t;
   }
 
-  /// Brings labels to the extent of a target: nearest neighbour, or the centre.
-  static void fit_labels(const tensor<std::int32_t>& labels, const shape& want, const graph::attributes& at, std::vector<std::int32_t>& out) {
-    const label_rule rule = label_rule(at.mode);
-    if (rule == label_rule::boundaries) return fit_labels(boundaries_of(labels, at.begin), want, {}, out);
-    const shape have = labels.extent();
-    if (have.n != want.n) throw usage_error("labels: expected a batch of " + std::to_string(want.n) + ", got " + std::to_string(have.n));
-    if (rule == label_rule::crop_labels && (have.h < want.h || have.w < want.w))
-      throw usage_error("labels of " + std::to_string(have.h) + "x" + std::to_string(have.w) + " are smaller than the output");
-    out.resize(std::size_t(want.size()));
-    const int top = (have.h - want.h) / 2, left = (have.w - want.w) / 2;
-    for (int n = 0; n < want.n; ++n)
-      for (int y = 0; y < want.h; ++y)
-        for (int x = 0; x < want.w; ++x) {
-          const bool crop = rule == label_rule::crop_labels;
-          const int sy = crop ? y + top : int(std::int64_t(y) * have.h / want.h), sx = crop ? x + left : int(std::int64_t(x) * have.w / want.w);
-          out[(std::size_t(n) * want.h + y) * want.w + x] = labels(n, 0, sy, sx);
-        }
-  }
-
-  /// 1 within a pixel of a change of class, 0 elsewhere; ignored pixels stay ignored and bound nothing.
-  static tensor<std::int32_t> boundaries_of(const tensor<std::int32_t>& labels, int ignore) {
-    const shape s = labels.extent();
-    tensor<std::int32_t> out(s);
-    const auto differ = [&](int n, int y, int x, int y1, int x1) {
-      if (y1 >= s.h || x1 >= s.w) return false;
-      const int a = labels(n, 0, y, x), b = labels(n, 0, y1, x1);
-      return a != b && a != ignore && b != ignore;
-    };
-    for (int n = 0; n < s.n; ++n)
-      for (int y = 0; y < s.h; ++y)
-        for (int x = 0; x < s.w; ++x) {
-          if (labels(n, 0, y, x) == ignore) out(n, 0, y, x) = ignore;
-          if (!differ(n, y, x, y + 1, x) && !differ(n, y, x, y, x + 1)) continue;
-          for (int v = std::max(0, y - 1); v <= std::min(s.h - 1, y + 1); ++v)
-            for (int u = std::max(0, x - 1); u <= std::min(s.w - 1, x + 1); ++u)
-              if (labels(n, 0, v, u) != ignore) out(n, 0, v, u) = 1;
-        }
-    return out;
-  }
-
  private:
   build_function build_;
   build_options options_;
   std::unique_ptr<parameter_store<T>> store_;
   std::unique_ptr<cpu::engine<T>> inference_, training_;
   bool optimise_ = true;
+  int label_classes_ = 0, label_ignore_ = 255;  // what train_step accepts as labels; 0 classes: anything
   std::size_t limit_ = 0;
 };
 

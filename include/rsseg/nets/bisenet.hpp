@@ -97,11 +97,14 @@ struct BiSeNet {
   }
 };
 
+/// The reference's recipe: cross entropy over pixels with p < 0.7, at least a sixteenth of them.
+inline constexpr recipe bisenet_recipe{"sgd", 0.01, 0.9, 5e-4, "poly", 8, 1024, 10, "cp,sp", "ohem:threshold=0.7,kept=0.0625"};
+
 inline constexpr network_entry bisenet_networks[] = {
     {"bisenet", "BiSeNet v1", "Yu et al., ECCV 2018", "spatial path beside a ResNet-18 context path; two auxiliary heads", &BiSeNet<>::build,
-     recipe{"sgd", 0.01, 0.9, 5e-4, "poly", 8, 1024, 10, "cp,sp"}, 1, 0, 32},
+     bisenet_recipe, 1, 0, 32},
     {"bisenet-paper-ffm", "BiSeNet v1", "Yu et al., ECCV 2018", "the paper's two-layer attention in the fusion module",
-     &BiSeNet<from_data, bisenet_fusion::paper>::build, recipe{"sgd", 0.01, 0.9, 5e-4, "poly", 8, 1024, 10, "cp,sp"}, 1, 0, 32},
+     &BiSeNet<from_data, bisenet_fusion::paper>::build, bisenet_recipe, 1, 0, 32},
 };
 
 }  // namespace rsseg

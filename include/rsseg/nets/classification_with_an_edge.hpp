@@ -6,8 +6,8 @@
 //     extent (1/1, 4/2, 8/4, 16/8, 32/16); concat of five, 1x1: edges (N,1,H,W), linear
 //   scale 1: SegNet on [image, edges] and on [dem, edges], 21 channels each; concat with edges, 3x3 10, 1x1 K
 //   Scales = 3 adds the same, with weights of its own, on the inputs pooled by 2 and 4, transposed back, and fuses the three by a 1x1
-// After the published Caffe files. There the edges are fitted to soft labels with a Euclidean loss; here to class boundaries with binary
-// cross entropy (ours). The paper then averages with VGG and FCN models. Sides are multiples of 16.
+// After the published Caffe files. As there, edges and sides are fitted with a Euclidean loss (weight 1 each) to soft labels: the lines between
+// classes, 3 pixels wide and blurred (ours: by a Gaussian of one pixel). The paper then averages with VGG and FCN models. Sides are multiples of 16.
 #pragma once
 #include "rsseg/layers/segnet_core.hpp"
 #include "rsseg/nets/entry.hpp"
@@ -44,8 +44,8 @@ struct ClassificationWithAnEdge {
     const value image = b.input("image", from_data), dem = b.input("dem", DemBands);
     const maps m = parts(b, image, dem);
     b.output("logits", m.scores, 1);
-    b.output("edges", m.edges, 1, label_rule::boundaries);
-    for (int i = 0; i < 5; ++i) b.output(numbered("side", i + 1), m.sides[i], 1, label_rule::boundaries, false, true);
+    b.output("edges", m.edges, 1, label_rule::soft_boundaries);
+    for (int i = 0; i < 5; ++i) b.output(numbered("side", i + 1), m.sides[i], 1, label_rule::soft_boundaries, false, true);
     if (Scales == 3)
       for (int i = 0; i < 3; ++i) b.output(numbered("scale", i + 1), m.by_scale[i], 1, label_rule::resize_logits, false, true);
   }

@@ -173,9 +173,9 @@ struct ENet {
 
 inline constexpr network_entry enet_networks[] = {
     {"enet", "ENet", "Paszke et al. 2016", "small and fast; layout of the public PyTorch checkpoints", &ENet<>::build,
-     recipe{"adam", 5e-4, 0.9, 2e-4, "step", 10, 480}, 1, 0, 8},
+     recipe{"adam", 5e-4, 0.9, 2e-4, "step", 10, 480, 1, "", "ce", "enet"}, 1, 0, 8},
     {"enet-authors", "ENet", "Paszke et al. 2016", "as the authors' Torch code: slope per channel, no activation behind the expansion",
-     &ENet<from_data, enet_policy::authors>::build, recipe{"adam", 5e-4, 0.9, 2e-4, "step", 10, 480}, 1, 0, 8},
+     &ENet<from_data, enet_policy::authors>::build, recipe{"adam", 5e-4, 0.9, 2e-4, "step", 10, 480, 1, "", "ce", "enet"}, 1, 0, 8},
 };
 
 }  // namespace rsseg

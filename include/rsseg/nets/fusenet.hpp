@@ -67,7 +67,7 @@ struct FuseNet {
 
 inline constexpr network_entry fusenet_networks[] = {
     {"fusenet", "FuseNet", "Hazirbas et al., ACCV 2016", "colour and height encoders fused by sums; a second input `depth`", &FuseNet<>::build,
-     recipe{"sgd", 0.005, 0.9, 5e-4, "step", 4, 256}, 1, 0, 32, false},
+     recipe{"sgd", 0.005, 0.9, 5e-4, "step", 4, 256, 1, "", "ce", "median-frequency"}, 1, 0, 32, false},
 };
 
 inline constexpr parity_case fusenet_parity[] = {

@@ -2,9 +2,10 @@
 // FusionNet (Cheng, Meng, Xiang, Pan, IEEE JSTARS 10(12), 2017): a SegNet whose decoder stages feed an edge network; the edges in turn say
 // where neighbouring pixels may differ.
 //   SegNet core -> 1x1 K | edge net: 1x1 of each of the five decoder stages, bilinear to the input, concat, 1x1: fused edge logit (N,1,H,W)
-//   loss: CE + edge losses (BCE of the five sides and of the fused map against class boundaries) + 0.5 R,
+//   loss: CE + edge losses (five sides and the fused map against class boundaries, binary cross entropy balanced as in HED) + 0.5 R,
 //   R = mean over neighbour pairs of (1 - max(E_p, E_q)) |P_p - P_q|^2, P = softmax of the scores, E = sigmoid of the edges
-// No public code: taps, form of R and its weights are ours. The paper first trains without R (set its weight to 0).
+// The paper first trains without R, then fine-tunes with it: R counts in the second half (`rsseg train --penalties-from`).
+// No public code: taps, form of R, its weights and the half are ours.
 #pragma once
 #include "rsseg/graph/ops/source.hpp"
 #include "rsseg/layers/segnet_core.hpp"
@@ -65,7 +66,7 @@ struct FusionNet {
 
 inline constexpr network_entry fusionnet_networks[] = {
     {"fusionnet", "FusionNet", "Cheng et al., IEEE JSTARS 2017", "SegNet with an edge network on its decoder and an edge-aware regulariser",
-     &FusionNet<>::build, recipe{"sgd", 0.01, 0.9, 5e-4, "poly", 8, 256}, 1, 0, 32},
+     &FusionNet<>::build, recipe{"sgd", 0.01, 0.9, 5e-4, "poly", 8, 256, 1, "", "ce", "none", 0, 0.5}, 1, 0, 32},
 };
 
 }  // namespace rsseg

@@ -48,8 +48,13 @@ struct SegNet {
 };
 
 namespace detail {
-inline constexpr recipe segnet_recipe{
-    .learning_rate = 0.1, .weight_decay = 5e-4, .schedule = "constant", .batch = 12, .crop = 360, .backbone = "down"};
+inline constexpr recipe segnet_recipe{.learning_rate = 0.1,
+                                      .weight_decay = 5e-4,
+                                      .schedule = "constant",
+                                      .batch = 12,
+                                      .crop = 360,
+                                      .backbone = "down",
+                                      .class_weights = "median-frequency"};
 }
 inline constexpr network_entry segnet_networks[] = {
     {"segnet", "SegNet", "Badrinarayanan et al., TPAMI 2017", "unpools with the encoder's pooling indices; plain last convolution", &SegNet<>::build,

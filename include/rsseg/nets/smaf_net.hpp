@@ -4,9 +4,10 @@
 //   discriminator D on [image, class probabilities]: 4x4/2 to Base (bias), then 2, 4, 8 x Base with BN, LeakyReLU 0.2; head 4x4 to 1
 //   U-Net: (3x3 BN ReLU) x 2 with Base * 1, 2, 4, 8, bottleneck 16; bottleneck += 1x1(D_3); level i = 3..0: transposed 2x2,
 //     concat [up, encoder i, 1x1(D_{i-1}) if i > 0], (3x3 BN ReLU) x 2; 1x1 to K
-// Stage 1: SMAFGenerator (a U-Net of the same blocks, cross entropy + 0.01 adversarial term) and SMAFDiscriminator, one optimiser each.
-// Stage 2: SMAFNet with D fixed; its inputs are the image and the generator's class probabilities. SMAFSegmenter is both in one network.
-// Known from its abstract: widths, weights and the choice of D as the source of features are ours.
+// Stage 1: SMAFGenerator (a U-Net of the same blocks, cross entropy + 0.01 adversarial term) and SMAFDiscriminator, one optimiser each, by
+//   turns (train/adversarial.hpp). Real maps are the labels as one-hot maps, with the generator's own values where labels are ignored.
+// Stage 2: SMAFNet with D fixed; its inputs are the image and the generator's class probabilities. SMAFSegmenter has the generator in it.
+// Known from its abstract: widths, weights, the order of steps and the choice of D as the source of features are ours.
 #pragma once
 #include "rsseg/layers/conv_block.hpp"
 #include "rsseg/nets/entry.hpp"
@@ -83,8 +84,12 @@ struct SMAFGenerator {
     }
     b.output("logits", y, 1);
     if (!b.training()) return;
-    const detail::smaf_discriminator disc(b, x, softmax(b, y), Base);
-    b.add_penalty("adversarial", detail::mean_of(b, detail::softplus(b, graph::ops::affine(b, disc.score, -1, 0))), 0.01);
+    const value fake = softmax(b, y);
+    const detail::smaf_discriminator disc(b, x, fake, Base);
+    b.output("fake", fake, 0, label_rule::resize_logits, false, true);
+    const value deceived = detail::mean_of(b, detail::softplus(b, graph::ops::affine(b, disc.score, -1, 0)));
+    b.output("adversarial", deceived, 0, label_rule::resize_logits, false, true);
+    b.add_penalty("adversarial", deceived, 0.01);
   }
 };
 
@@ -103,31 +108,36 @@ struct SMAFDiscriminator {
   }
 };
 
-/// Both stages in one network for one image: the generator's probabilities go to D, D's features to the U-Net. Trained as it stands, the
-/// generator learns from its own scores (weight 1); D stays as it was loaded.
+/// Stage 2 with the generator in it, for one image: the generator's probabilities go to D, D's features to the U-Net. Generator and D stay
+/// as stage 1 left them, normalisation included; the U-Net learns.
 template <int Classes = from_data, int Base = 64>
 struct SMAFSegmenter {
   static constexpr void build(builder& b) {
     const int k = b.classes(Classes);
     const value x = b.input("x", from_data);
-    value first;
-    {
-      const scope s(b, "generator");
-      first = detail::smaf_unet(b, x, nullptr, k, Base);
-    }
-    const detail::smaf_discriminator disc(b, x, graph::ops::stop_gradient(b, softmax(b, first)), Base);
+    const auto disc = [&] {
+      const frozen_norm fixed(b);
+      value first;
+      {
+        const scope s(b, "generator");
+        first = detail::smaf_unet(b, x, nullptr, k, Base);
+      }
+      return detail::smaf_discriminator(b, x, graph::ops::stop_gradient(b, softmax(b, first)), Base);
+    }();
     b.output("logits", detail::smaf_unet(b, x, &disc, k, Base), 1);
-    b.output("generator", first, 1, label_rule::resize_logits, false, true);
   }
 };
 
+/// Adam 2e-4 with betas .5 and .999 for both; D is fixed while the generator steps.
+inline constexpr adversarial_stage smaf_net_stage1{&SMAFGenerator<>::build, &SMAFDiscriminator<>::build, "disc", 2e-4, 0.5};
+
 inline constexpr network_entry smaf_net_networks[] = {
     {"smaf-net", "SMAF-Net", "Chen et al., IEEE GRSL 2021", "U-Net with features of an adversarially trained discriminator; generator built in",
-     &SMAFSegmenter<>::build, recipe{"sgd", 0.01, 0.9, 1e-4, "poly", 8, 256}, 16, 0, 32},
+     &SMAFSegmenter<>::build, recipe{"sgd", 0.01, 0.9, 1e-4, "poly", 8, 256}, 16, 0, 32, true, 0, &smaf_net_stage1},
     {"smaf-net-stage2", "SMAF-Net, stage 2", "Chen et al., IEEE GRSL 2021", "takes the generator's probabilities as input `mask_prob`",
      &SMAFNet<>::build, recipe{"sgd", 0.01, 0.9, 1e-4, "poly", 8, 256}, 16, 0, 32, false},
-    {"smaf-net-generator", "SMAF-Net, stage 1", "Chen et al., IEEE GRSL 2021", "U-Net with an adversarial term", &SMAFGenerator<>::build,
-     recipe{"adam", 2e-4, 0.5, 0, "constant", 8, 256}, 16, 0, 32},
+    {"smaf-net-generator", "SMAF-Net, stage 1", "Chen et al., IEEE GRSL 2021", "U-Net with an adversarial term; trained as a part of smaf-net",
+     &SMAFGenerator<>::build, recipe{"adam", 2e-4, 0.5, 0, "constant", 8, 256}, 16, 0, 32, false},
     {"smaf-net-discriminator", "SMAF-Net, stage 1", "Chen et al., IEEE GRSL 2021", "tells labels from the generator's maps",
      &SMAFDiscriminator<>::build, recipe{"adam", 2e-4, 0.5, 0, "constant", 8, 256}, 16, 0, 32, false},
 };

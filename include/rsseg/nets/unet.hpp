@@ -106,7 +106,8 @@ struct UNetResNet34 {
 };
 
 namespace detail {
-inline constexpr recipe unet_recipe{.optimizer = "rmsprop", .learning_rate = 1e-5, .momentum = 0.999, .weight_decay = 1e-8, .batch = 4, .crop = 512};
+inline constexpr recipe unet_recipe{
+    .optimizer = "rmsprop", .learning_rate = 1e-5, .momentum = 0.999, .weight_decay = 1e-8, .batch = 4, .crop = 512, .loss = "ce+dice", .clip = 1};
 // The narrow forms are ours, and so is their recipe.
 inline constexpr recipe narrow_unet_recipe{.optimizer = "adam", .learning_rate = 1e-3, .weight_decay = 1e-4, .batch = 8, .crop = 256};
 }  // namespace detail

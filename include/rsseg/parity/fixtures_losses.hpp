@@ -96,7 +96,7 @@ inline void check_losses(const json& f, report<T>& out) {
       const shape one{s.n, 1, s.h, s.w};
       if (name == "bce_logits") {
         const auto positive = numbers_after(spec, "pos_weight ");
-        value = loss::binary_cross_entropy(channel.data(), label.data(), one, {positive.empty() ? 2.0 : positive[0], 255}, dchannel.data());
+        value = loss::binary_cross_entropy(channel.data(), label.data(), one, {.positive_weight = positive.empty() ? 2.0 : positive[0]}, dchannel.data());
       } else {
         value = loss::lovasz_hinge(channel.data(), label.data(), one, {.per_image = true}, dchannel.data());
       }

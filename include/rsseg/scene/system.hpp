@@ -171,7 +171,7 @@ inline double train_on(basic_model<float>& model, const std::vector<const tensor
   for (auto& [node, values] : e.targets()) {
     const auto found = labels.find(std::string(e.graph().name_of(node)));
     if (found == labels.end()) throw error("no labels for output '" + std::string(e.graph().name_of(node)) + "'");
-    basic_model<float>::fit_labels(*found->second, e.extent(node), e.graph().nodes[node].at, values);
+    rsseg::fit_labels(*found->second, e.extent(node), e.graph().nodes[node].at, values);
   }
   e.run(state);
   model.weights().touch();  // running statistics

@@ -3,6 +3,7 @@
 // One safetensors file, replaced atomically: after a kill at any moment the last complete one is there.
 #pragma once
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 
 #include "rsseg/data/loader.hpp"
@@ -21,29 +22,32 @@ struct training_state {
   nlohmann::json settings;  ///< what may not change between runs: network, classes, bands, batch, crop, seed, ...
 };
 
-inline void save_checkpoint(const std::string& path, const parameter_store<float>& store, optimizer<float>& opt, const training_state& s) {
+/// Weights with their optimiser. Trainings of several networks have several, told apart by prefixes ("" for one alone).
+struct checkpoint_part {
+  std::string prefix;
+  parameter_store<float>* store;
+  optimizer<float>* opt;
+};
+
+inline void save_checkpoint(const std::string& path, std::span<const checkpoint_part> parts, const training_state& s) {
   std::vector<io::tensor_view> views;
-  const auto flat = [&](const char* name, const std::vector<float>& v) {
+  const auto flat = [&](const std::string& name, const std::vector<float>& v) {
     if (!v.empty()) views.push_back({name, {std::int64_t(v.size())}, io::dtype::f32, v.data()});
   };
-  flat("values", store.values());
-  flat("first", opt.first());
-  flat("second", opt.second());
-  flat("average", opt.average());
-  const nlohmann::json j = {{"step", s.step},
-                            {"epoch", s.position.epoch},
-                            {"batch", s.position.number},
-                            {"elapsed", s.elapsed},
-                            {"best_miou", s.best_miou},
-                            {"evaluations", s.evaluations},
-                            {"optimizer_steps", opt.steps()},
-                            {"settings", s.settings},
-                            {"running_loss", s.running_loss}};
+  nlohmann::json j = {{"step", s.step},           {"epoch", s.position.epoch},    {"batch", s.position.number}, {"elapsed", s.elapsed},
+                      {"best_miou", s.best_miou}, {"evaluations", s.evaluations}, {"settings", s.settings},     {"running_loss", s.running_loss}};
+  for (const checkpoint_part& p : parts) {
+    flat(p.prefix + "values", p.store->values());
+    flat(p.prefix + "first", p.opt->first());
+    flat(p.prefix + "second", p.opt->second());
+    flat(p.prefix + "average", p.opt->average());
+    j[p.prefix + "optimizer_steps"] = p.opt->steps();
+  }
   io::write_safetensors(path, views, {{"rsseg.checkpoint", j.dump()}});
 }
 
 /// Throws input_error when the file is damaged or belongs to another training (naming the setting that differs).
-inline training_state load_checkpoint(const std::string& path, parameter_store<float>& store, optimizer<float>& opt, const nlohmann::json& settings) {
+inline training_state load_checkpoint(const std::string& path, std::span<const checkpoint_part> parts, const nlohmann::json& settings) {
   const io::safetensors_reader file(path);
   const std::string text = file.metadata("rsseg.checkpoint");
   if (text.empty()) throw input_error(path + ": not a training checkpoint (weights files are for --init); give the --out folder of the training");
@@ -57,19 +61,31 @@ inline training_state load_checkpoint(const std::string& path, parameter_store<f
                           ", now it is " + value.dump() + "; use the same options, or another --out");
     s.step = j.at("step"), s.position.epoch = j.at("epoch"), s.position.number = j.at("batch"), s.elapsed = j.at("elapsed");
     s.best_miou = j.at("best_miou"), s.evaluations = j.at("evaluations"), s.running_loss = j.at("running_loss");
-    opt.steps() = j.at("optimizer_steps");
+    for (const checkpoint_part& p : parts) p.opt->steps() = j.at(p.prefix + "optimizer_steps");
   } catch (const nlohmann::json::exception& e) {
     throw input_error(path + ": its training state cannot be read (" + e.what() + ")");
   }
-  const auto flat = [&](const char* name, std::vector<float>& v) {
+  const auto flat = [&](const std::string& name, std::vector<float>& v) {
     if (!v.empty()) file.read_into(name, {std::int64_t(v.size())}, v.data());
   };
-  flat("values", store.values());
-  flat("first", opt.first());
-  flat("second", opt.second());
-  flat("average", opt.average());
-  store.touch();
+  for (const checkpoint_part& p : parts) {
+    flat(p.prefix + "values", p.store->values());
+    flat(p.prefix + "first", p.opt->first());
+    flat(p.prefix + "second", p.opt->second());
+    flat(p.prefix + "average", p.opt->average());
+    p.store->touch();
+  }
   return s;
+}
+
+/// The same for one network.
+inline void save_checkpoint(const std::string& path, parameter_store<float>& store, optimizer<float>& opt, const training_state& s) {
+  const checkpoint_part parts[] = {{"", &store, &opt}};
+  save_checkpoint(path, parts, s);
+}
+inline training_state load_checkpoint(const std::string& path, parameter_store<float>& store, optimizer<float>& opt, const nlohmann::json& settings) {
+  const checkpoint_part parts[] = {{"", &store, &opt}};
+  return load_checkpoint(path, parts, settings);
 }
 
 }  // namespace rsseg::train

@@ -52,7 +52,7 @@ class cuda_learner {
     training_->plan_for(extents, limit_);
     for (std::size_t k = 0; k < inputs.size(); ++k) training_->set_input(int(k), inputs[k]->data());
     for (int node : training_->targets()) {
-      basic_model<float>::fit_labels(labels, training_->extent(node), training_->graph().nodes[node].at, fitted_);
+      rsseg::fit_labels(labels, training_->extent(node), training_->graph().nodes[node].at, fitted_);
       training_->set_target(node, fitted_.data());
     }
     return training_->run(state.seed, state.step);

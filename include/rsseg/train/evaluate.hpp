@@ -7,6 +7,7 @@
 #include "rsseg/model/model.hpp"
 #include "rsseg/nets/entry.hpp"
 #include "rsseg/scene/segment.hpp"
+#include "rsseg/scene/vote.hpp"
 #include "rsseg/train/metrics.hpp"
 #include "rsseg/train/metrics_boundary.hpp"
 
@@ -34,7 +35,7 @@ scene::segment_options tiling_of(const network_entry& net, basic_model<T>& model
       o.sizes.alignment = std::max(o.sizes.alignment, int(std::lround(double(o.tile) / s[i].h)));
   if (g.outputs[0].labels == label_rule::crop_labels) o.margin = (o.tile - s[g.outputs[0].node].h) / 2;
   const graph::receptive_field field = graph::receptive_field_of(g, &in, 1);
-  if (!field.everything) o.receptive_field = std::max(field.h, field.w);
+  if (!field.everything) o.receptive_field = std::max(field.h, field.w) + std::max(0, net.vote - 1);
   return o;
 }
 
@@ -97,10 +98,16 @@ inline confusion_matrix evaluate(const scene::predictor& predict, const data::da
   return evaluate(p, set, options, each);
 }
 
+/// A predictor followed by a majority vote in a window of that side; 0: without (network_entry::vote).
+inline scene::predictor voting(scene::predictor run, int side) {
+  if (side <= 0) return run;
+  return [run = std::move(run), side](const tensor<float>& x) { return scene::count_votes(run(x), side); };
+}
+
 /// A model as the tiler's predictor.
 template <class Model>
-scene::predictor predictor_of(Model& model) {
-  return [&model](const tensor<float>& x) { return model.infer(x); };
+scene::predictor predictor_of(Model& model, int vote = 0) {
+  return voting([&model](const tensor<float>& x) { return model.infer(x); }, vote);
 }
 
 }  // namespace rsseg::train

@@ -31,7 +31,7 @@ struct train_options {
   optimizer_options optimizer;
   train::schedule schedule;
   graph::loss_options loss;
-  data::class_weighting weighting = data::class_weighting::none;
+  std::vector<float> class_weights;  ///< one per class for the weighted losses; empty: all 1
   data::augment_options augment;
   data::sampler_options sampling;
   data::normalization normalize;
@@ -44,6 +44,7 @@ struct train_options {
   std::size_t memory_limit = 0;
   double head_rate = 1;                ///< learning-rate factor outside the backbone
   std::string backbone;                ///< prefixes of the backbone's parameters, separated by commas
+  double penalties_from = 0;           ///< part of the training after which the network's penalties count (on the CPU)
   std::shared_ptr<cuda_learner> cuda;  ///< trains there; null: on the CPU
   std::string out;                     ///< folder of weights.safetensors, checkpoint.safetensors, log.jsonl
   /// For networks that see more than the image: the inputs of a batch in the graph's order, a function of the batch and its number only;
@@ -72,6 +73,16 @@ struct train_result {
   double last_loss = 0;
   std::vector<nlohmann::json> log;  ///< all lines of the log
 };
+
+/// What a checkpoint remembers of the losses.
+inline nlohmann::json loss_settings(const graph::loss_options& loss) {
+  nlohmann::json terms = nlohmann::json::array();
+  for (int i = 0; i < loss.term_count; ++i) {
+    const graph::loss_term& t = loss.terms[i];
+    terms.push_back({int(t.kind), t.weight, t.alpha, t.beta, t.gamma, t.count, t.flag, t.flag2});
+  }
+  return {{"terms", terms}, {"edges", int(loss.edges)}};
+}
 
 /// A stage of a system of several networks (scene/): its weights, the loss and gradients of a batch, and what they are worth.
 class learner {
@@ -106,15 +117,14 @@ class trainer {
     fs::create_directories(o_.out, none);
     if (!fs::is_directory(o_.out, none)) throw output_error(o_.out + ": cannot be made a folder; choose another --out");
 
-    std::vector<float> class_weights;
-    if (o_.weighting != data::class_weighting::none) {
-      const auto w = data::class_weights(data::count_classes(*train_set_), o_.weighting);
-      class_weights.assign(w.begin(), w.end());
-      o_.loss.class_weights = true;
-    }
+    const std::vector<float>& class_weights = o_.class_weights;
+    if (!class_weights.empty() && int(class_weights.size()) != info_.classes)
+      throw usage_error("class weights: expected " + std::to_string(info_.classes) + ", got " + std::to_string(class_weights.size()));
+    o_.loss.class_weights = !class_weights.empty();
+    bool with_penalties = o_.penalties_from <= 0 || o_.cuda != nullptr;
     optimizer<float> opt(weights(), o_.optimizer);
     if (o_.head_rate != 1 && !o_.backbone.empty()) opt.scale_rate(o_.head_rate, [&](const std::string& name) { return !in_backbone(name); });
-    prepare(opt);
+    prepare(opt, with_penalties);
 
     data::loader_options lo;
     lo.batch = o_.batch, lo.workers = o_.workers, lo.seed = o_.seed, lo.augment = o_.augment, lo.sampling = o_.sampling, lo.normalize = o_.normalize;
@@ -203,11 +213,13 @@ class trainer {
     };
     bool done = progress() >= 1;
     while (!done) {
+      if (!with_penalties && progress() >= o_.penalties_from) prepare(opt, with_penalties = true);
       const double lr = o_.schedule.at(progress());
       double loss = 0;
       std::vector<std::uint64_t> runs;
       for (int a = 0; a < o_.accumulate; ++a) {
         const data::batch b = loader.next();
+        check_labels(b.targets, info_.classes, o_.loss.ignore, [&](int n) { return train_set_->name(b.index[std::size_t(n)]); });
         const std::uint64_t number = s.step * std::uint64_t(o_.accumulate) + std::uint64_t(a);
         if (stage_) {
           loss += stage_->step(b, class_weights.empty() ? nullptr : &weights_input, o_, cpu::run_state{o_.seed, number}) / o_.accumulate;
@@ -274,7 +286,7 @@ class trainer {
  private:
   parameter_store<float>& weights() { return stage_ ? stage_->weights() : model_->weights(); }
   std::vector<float>& gradients() { return stage_ ? stage_->gradients() : model_->training().gradients(); }
-  void prepare(optimizer<float>& opt) {
+  void prepare(optimizer<float>& opt, bool with_penalties) {
     if (stage_) {
       if (o_.cuda) throw usage_error("systems of several networks train on the CPU; leave --device out");
       return stage_->prepare(o_);
@@ -284,6 +296,7 @@ class trainer {
     lowered.training = true;
     graph::graph g = lower_network(model_->build(), lowered);
     if (o_.prepare) o_.prepare(g);
+    if (!with_penalties) g.penalties.clear();
     if (o_.cuda)
       o_.cuda->prepare(std::move(g), o_.loss, o_.recompute, opt);
     else
@@ -294,8 +307,9 @@ class trainer {
     if (o_.cuda) o_.cuda->fetch(opt);
   }
   scene::predictor own_predictor() {
-    if (o_.cuda) return [learner = o_.cuda](const tensor<float>& x) { return learner->infer(x); };
-    return predictor_of(*model_);
+    const int vote = net_ ? net_->vote : 0;
+    if (o_.cuda) return voting([learner = o_.cuda](const tensor<float>& x) { return learner->infer(x); }, vote);
+    return predictor_of(*model_, vote);
   }
   bool in_backbone(const std::string& name) const {
     for (std::size_t at = 0; at < o_.backbone.size();) {
@@ -318,6 +332,10 @@ class trainer {
             {"optimizer", int(o_.optimizer.kind)},
             {"lr", o_.schedule.base},
             {"schedule", o_.schedule.kind},
+            {"loss", loss_settings(o_.loss)},
+            {"class_weights", o_.class_weights},
+            {"balance", o_.sampling.balance},
+            {"penalties_from", o_.penalties_from},
             {"images", train_set_->size()}};
   }
   static std::vector<nlohmann::json> read_log(const std::string& path, std::uint64_t until) {

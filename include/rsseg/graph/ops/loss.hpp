@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Losses over class scores: (logits (N,K,H,W), target (N,1,H,W) of class ids [, class weights (1,K,1,1)]) -> (1,1,1,1).
-// Attributes: mode = loss_kind; begin = ignore id; alpha, beta, count = parameters of the loss (see loss_kind).
+// Attributes: mode = loss_kind; begin = ignore id; alpha, beta, gamma, count, flag, flag2 = parameters of the loss (see loss_kind).
 // Pixels whose target is the ignore id count nowhere; if all are ignored the loss is 0 with zero gradient.
 #pragma once
 #include "rsseg/graph/builder.hpp"
@@ -9,15 +9,20 @@
 namespace rsseg::graph {
 
 enum class loss_kind : int {
-  cross_entropy,         // sum w_t * -ln p_t / sum w_t
-  dice,                  // 1 - mean over classes of soft dice (smoothing alpha)
+  cross_entropy,         // sum w_t * -ln p_t / sum w_t; label smoothing alpha
+  dice,                  // 1 - mean over classes of soft dice (smoothing alpha; flag: only classes that occur)
   focal,                 // -(1 - p_t)^alpha ln p_t (Lin et al. 2017)
-  jaccard,               // 1 - mean over classes of soft IoU (smoothing alpha)
-  tversky,               // 1 - mean of TP / (TP + alpha FP + beta FN)
-  lovasz,                // Lovasz-softmax (Berman et al. 2018)
-  ohem,                  // cross entropy over the hard pixels: p_t < alpha, at least `count`
+  jaccard,               // 1 - mean over classes of soft IoU (smoothing alpha; flag: only classes that occur)
+  tversky,               // 1 - mean of TP / (TP + alpha FP + beta FN) (smoothing gamma; flag: only classes that occur)
+  lovasz,                // Lovasz-softmax (Berman et al. 2018); flag: image by image; flag2: over absent classes, too
+  ohem,                  // cross entropy over the hard pixels: p_t < alpha, at least `count` and the share beta of the valid ones
   binary_cross_entropy,  // logits against targets {0, 1} per channel 0; used for edges and boxes
+  balanced_binary,       // the same, edges and the rest weigh equally (Xie and Tu, HED, ICCV 2015)
+  squared_error,         // mean of (value - target)^2 / 2 of channel 0, with soft targets (soft_one)
 };
+
+/// Targets of squared_error are fixed-point numbers: this is 1. Ignored pixels are soft_ignored.
+constexpr int soft_one = 65536, soft_ignored = -1;
 
 namespace ops {
 
