@@ -200,3 +200,41 @@ TEST_CASE("gradients through shared memory agree with differences") {
   CHECK(gradcheck<Halves>({2, 3, 6, 8}).worst < 1e-5);
   CHECK(gradcheck<Awkward>({2, 3, 6, 8}).worst < 1e-5);
 }
+
+namespace {
+/// Convolution beside pooling, joined at once: both parts would like to lie in the result.
+struct Joined {
+  static constexpr void build(builder& b) {
+    const value x = b.input("x", 3), y = concat(b, conv(b, "conv", x, 13, {.kernel = 3, .stride = 2}), max_pool(b, x, {.kernel = 2, .stride = 2}));
+    b.output("logits", relu(b, batch_norm(b, "bn", y)), 1);
+  }
+};
+std::size_t scratch_bytes = 0;
+int scratch_phase = 0;
+}  // namespace
+
+TEST_CASE("planning ends, and sharing never costs memory, whatever scratch memory the operators ask for") {
+  for (build_function build : {&Joined::build, &Skips::build, &Dense::build}) {
+    build_options o;
+    o.classes = 5;
+    basic_model<float> m(build, o);
+    m.prepare_training(graph::loss_options{});
+    cpu::engine<float>& e = m.training();
+    const graph::graph& g = e.graph();
+    std::vector<shape> extents(std::size_t(g.nodes.size()));
+    std::vector<bool> external(extents.size(), false);
+    for (int i = 0; i < g.nodes.size(); ++i) {
+      if (g.nodes[i].kind == graph::op::input) extents[std::size_t(i)] = shape{2, 3, 12, 8};
+      external[std::size_t(i)] = g.nodes[i].kind == graph::op::input || g.nodes[i].kind == graph::op::parameter;
+    }
+    for (scratch_bytes = 0; scratch_bytes < 40000; scratch_bytes = scratch_bytes * 3 / 2 + 64)
+      for (scratch_phase = 1; scratch_phase < 6; ++scratch_phase) {
+        plan_rules rules;
+        rules.workspace = [](const graph::graph&, int id, const shape*) { return id % scratch_phase == 0 ? scratch_bytes : std::size_t(0); };
+        rules.in_place = [](const graph::graph&, int, int) { return false; };
+        const std::size_t plain = plan_memory(g, extents, external, rules).arena_bytes;
+        rules.pitched = [](const graph::graph&, int, int) { return true; };
+        CHECK(plan_memory(g, extents, external, rules).arena_bytes <= plain);
+      }
+  }
+}

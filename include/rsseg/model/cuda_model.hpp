@@ -73,7 +73,7 @@ class basic_model {
     executor& e = *training_;
     give(e, inputs);
     for (int node : e.targets()) {
-      rsseg::rsseg::fit_labels(labels, e.extent(node), e.graph().nodes[node].at, fitted_);
+      rsseg::fit_labels(labels, e.extent(node), e.graph().nodes[node].at, fitted_);
       e.set_target(node, fitted_.data());
     }
     return e.run(state.seed, state.step);

@@ -110,7 +110,7 @@ class shared_columns {
     int count = 0;
     for (int round = 0; round < 2; ++round)  // what had no room at first may have some in the end
       for (const candidate& c : all)
-        if (count < limit) count += put(c.parts);
+        if (int(c.parts.size()) <= limit - count) count += put(c.parts);  // never more than `limit`: the caller halves it until the arena fits
     return count;
   }
 
