@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "rsseg/plan/sharing.hpp"
 #include "rsseg/rsseg.hpp"
 
 using namespace rsseg;
@@ -237,4 +238,28 @@ TEST_CASE("planning ends, and sharing never costs memory, whatever scratch memor
         CHECK(plan_memory(g, extents, external, rules).arena_bytes <= plain);
       }
   }
+}
+
+TEST_CASE("sharing keeps to its limit, also where several parts would move in together") {
+  build_options o;
+  o.classes = 5;
+  basic_model<float> m(&Joined::build, o);
+  const graph::graph& g = m.inference().graph();
+  const std::size_t n = std::size_t(g.nodes.size());
+  std::vector<shape> extents(n);
+  for (std::size_t i = 0; i < n; ++i)
+    if (g.nodes[int(i)].kind == graph::op::input) extents[i] = shape{2, 3, 12, 8};
+  REQUIRE(graph::infer(g, extents.data()).what == graph::fault::none);
+  std::vector<int> owner(n), last(n, -1);
+  std::vector<bool> view(n, false), planned(n, false), kept(n, false);
+  std::vector<std::size_t> bytes(n), busy(n + 1, 0);
+  for (std::size_t i = 0; i < n; ++i) {
+    owner[i] = int(i), bytes[i] = std::size_t(extents[i].size()) * 4;
+    planned[i] = g.nodes[int(i)].input_count > 0;
+    for (int k = 0; k < g.nodes[int(i)].input_count; ++k) last[std::size_t(g.input_of(int(i), k))] = int(i);
+  }
+  for (const graph::output& out : g.outputs) kept[std::size_t(out.node)] = true;
+  const plan_detail::sharing_problem problem{g, extents, owner, last, view, planned, kept, bytes, busy, [](const graph::graph&, int, int) { return true; }};
+  for (int limit : {0, 1, 2, 3}) CHECK(plan_detail::shared_columns(problem).share(limit) <= limit);
+  CHECK(plan_detail::shared_columns(problem).share(2) == 2);
 }
