@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <map>
@@ -35,7 +36,7 @@ struct stage {
   const char* prefix;
 };
 constexpr stage stages[] = {
-    {"mcnn", "mcnn-features", ""},
+    {"mcnn-patches", "mcnn-features", ""},
     {"awmf-cnn-fixed-experts", "awmf-expert-x10", ""},
     {"awmf-cnn-fixed-experts", "awmf-expert-x5", ""},
     {"awmf-cnn-fixed-experts", "awmf-expert-x2-5", ""},
@@ -54,7 +55,7 @@ bool takes_height(const network_entry& e) {
 /// Side of the crops: the smallest legal one that is at least `wanted`; valid convolutions lose their margin first.
 int side_for(const network_entry& e, int wanted) {
   const scene::size_rule rule{e.size_multiple, e.size_offset, e.minimum_size, 1};
-  if (std::string_view(e.name).starts_with("mcnn")) return std::max(wanted, 96);  // patches around points of the crop
+  if (e.minimum_size == 28 && std::string_view(e.name).starts_with("mcnn")) return std::max(wanted, 96);  // patches around points of the crop
   build_options b;
   b.classes = 2, b.bands = 3;
   const graph::graph g = lower_network(e.build, b);
@@ -68,6 +69,29 @@ double cost_of(const network_entry& e, const train::crop_set& crops) {
   std::vector<shape> extents;
   for (const auto& x : train::feed_network(g, e.name, crops).inputs) extents.push_back(x.extent());
   return double(graph::total_macs(g, extents.data(), int(extents.size())));
+}
+
+/// The point refiner's training loss is that of the whole map, of which it draws one pixel in 16 and cannot change the others. Judged is the
+/// cross-entropy of its head at all pixels.
+double at_all_points(basic_model<float>& model, const train::network_feed& feed, int ignore) {
+  const shape s = feed.inputs[0].extent();
+  tensor<float> points(shape{s.n, 2, s.h * s.w, 1});
+  for (int n = 0; n < s.n; ++n)
+    for (int p = 0; p < s.h * s.w; ++p)
+      points(n, 0, p, 0) = (float(p % s.w) + 0.5f) / float(s.w), points(n, 1, p, 0) = (float(p / s.w) + 0.5f) / float(s.h);
+  const tensor<float>* inputs[] = {&feed.inputs[0], &feed.inputs[1], &points};
+  model.run(inputs);
+  const tensor<float> scores = model.output(0);
+  double sum = 0, count = 0;
+  for (int n = 0; n < s.n; ++n)
+    for (int p = 0; p < s.h * s.w; ++p) {
+      const std::int32_t id = feed.labels[0](n, 0, p / s.w, p % s.w);
+      if (id == ignore) continue;
+      double total = 0;
+      for (int k = 0; k < feed.classes; ++k) total += std::exp(double(scores(n, k, p, 0)) - double(scores(n, id, p, 0)));
+      sum += std::log(total), ++count;
+    }
+  return sum / count;
 }
 
 json line_of(const network_entry& e, const train::crop_set& crops, const train::overfit_result& r, double macs) {
@@ -178,6 +202,13 @@ int run(const request& q, const std::string& command) {
     o.step = [&](double rate, int step, double loss) {
       if (terminal && step % 10 == 0) std::fprintf(stderr, "\r%-28s rate %.0e step %3d loss %.4f   ", e.name, rate, step, loss);
     };
+    if (e.name == std::string_view("pointrend-refiner")) {
+      build_options b;
+      b.classes = crops_for(e).classes, b.bands = 3, b.training = true, b.dropout = false;
+      o.judge = [feed = train::feed_network(lower_network(e.build, b), e.name, crops_for(e)), ignore = crops_for(e).ignore](basic_model<float>& m) {
+        return at_all_points(m, feed, ignore);
+      };
+    }
     o.prepare = [&](parameter_store<float>& to) {
       for (const stage& s : stages)
         if (const auto from = trained.find(s.after); e.name == std::string_view(s.network) && from != trained.end())

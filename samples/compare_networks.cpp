@@ -31,7 +31,7 @@ using namespace rsseg;
 using json = nlohmann::ordered_json;
 
 struct request {
-  std::vector<std::string> names, rates;
+  std::vector<std::string> names, rates, tiles;
   std::string data, val, out = "compared", preset, optimizer = "adamw";
   double minutes = 0, rate = 1e-3, decay = 1e-2;
   std::uint64_t steps = 0, seed = 1;
@@ -103,16 +103,19 @@ io::palette palette_of(const data::class_table& table) {
   return p;
 }
 
-double rate_of(const request& q, const std::string& name) {
-  double rate = q.rate;
-  for (const auto& text : q.rates) {
+/// What "NAME=VALUE" says for this network, else `common`.
+double value_of(const std::vector<std::string>& given, const char* option, const std::string& name, double common) {
+  double found = common;
+  for (const auto& text : given) {
     const auto at = text.find('=');
     char* end = nullptr;
     const double value = at == text.npos ? 0 : std::strtod(text.c_str() + at + 1, &end);
-    if (at == text.npos || *end || !(value > 0)) throw usage_error("--rate-of \"" + text + "\": expected NAME=RATE, for example sga-net=1e-4");
-    if (text.substr(0, at) == name) rate = value;
+    if (at == text.npos || *end || !(value > 0))
+      throw usage_error(std::string(option) + " \"" + text + "\": expected NAME=VALUE with a value above 0, for example unet-16=" +
+                        (std::string_view(option) == "--rate-of" ? "1e-4" : "128"));
+    if (text.substr(0, at) == name) found = value;
   }
-  return rate;
+  return found;
 }
 
 result one(const request& q, const network_entry& e, const std::shared_ptr<const data::dataset>& set, const std::shared_ptr<const data::dataset>& val,
@@ -120,12 +123,12 @@ result one(const request& q, const network_entry& e, const std::shared_ptr<const
   const scene::size_rule rule{e.size_multiple, e.size_offset, e.minimum_size, 1};
   train::train_options o;
   o.out = q.out + "/" + e.name, o.seed = q.seed, o.steps = q.steps, o.minutes = q.minutes, o.processor_time = q.processor_time;
-  o.batch = q.batch, o.workers = 1, o.resume = true, o.tile = q.tile ? q.tile : o.augment.crop_height;
-  o.augment = data::augment_options::aerial(rule.at_least(q.crop));
+  o.batch = q.batch, o.workers = 1, o.resume = true, o.augment = data::augment_options::aerial(rule.at_least(q.crop));
+  o.tile = int(value_of(q.tiles, "--tile-of", e.name, q.tile ? q.tile : o.augment.crop_height));
   o.sampling.by_area = true;
   o.normalize = set->bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(*set);
   o.optimizer.kind = train::optimizer_named(q.optimizer), o.optimizer.weight_decay = q.decay;
-  o.schedule.kind = "poly", o.schedule.base = rate_of(q, e.name);
+  o.schedule.kind = "poly", o.schedule.base = value_of(q.rates, "--rate-of", e.name, q.rate);
   o.loss.ignore = set->classes().ignore_id;
   o.evaluate_every = 1.0 / q.validations;
   build_options b;
@@ -317,7 +320,7 @@ void run(request q, const std::string& command) {
   for (const auto& n : q.names) {
     nets.push_back(&program::network_named(n));
     if (!nets.back()->segmenter) throw usage_error("network '" + n + "' does not map one image to one label map; it cannot be compared");
-    rate_of(q, n);
+    value_of(q.rates, "--rate-of", n, 1), value_of(q.tiles, "--tile-of", n, 1);
   }
   data::open_options open;
   open.classes = q.classes;
@@ -362,6 +365,8 @@ int main(int argc, char** argv) {
   app.add_option("--weight-decay", q.decay, "weight decay")->capture_default_str()->check(CLI::NonNegativeNumber);
   app.add_option("--validations", q.validations, "validations, evenly over the training")->capture_default_str()->check(CLI::Range(1, 1000));
   app.add_option("--tile", q.tile, "side of validation's tiles (default: the crops', to which attention is bound)")->check(CLI::Range(16, 65536));
+  app.add_option("--tile-of", q.tiles, "NAME=SIDE: another tile for one network, e.g. mfalnet=128, whose attention is bound to its crops")
+      ->allow_extra_args(false);
   app.add_option("--seed", q.seed, "seed of weights, crops, dropout")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   std::string command = "compare_networks";

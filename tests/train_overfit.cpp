@@ -100,7 +100,7 @@ TEST_CASE("patches, fields of view and stages learn by heart") {
         std::copy_n(first.weights.data(int(k)), first.weights.entries()[k].size, to.data(at));
     to.touch();
   };
-  learn("mcnn", &MCNN<>::build, 32, second);
+  learn("mcnn-patches", &MCNN<>::build, 32, second);
 }
 
 namespace {

@@ -248,7 +248,7 @@ inline network_feed feed_network(const graph::graph& g, std::string_view network
   network_feed f;
   f.classes = c.classes;
   f.labels.push_back(c.labels);
-  const bool points = network.starts_with("mcnn") || network == "takahama-patches";
+  const bool points = network == "mcnn-features" || network == "mcnn-patches" || network == "takahama-patches";
   const int patch = network == "takahama-patches" ? 8 : 28;
   if (points) f.labels[0] = detail::point_labels(c.labels);
   const auto take = [&](tensor<float> x) { f.inputs.push_back(std::move(x)); };

@@ -23,6 +23,8 @@ struct overfit_options {
   graph::loss_options loss;
   /// After the weights are initialised; for weights of an earlier stage.
   std::function<void(parameter_store<float>&)> prepare;
+  /// What is to fall in place of the training loss, of the weights before each step; for losses that hold pixels which no weight can change.
+  std::function<double(basic_model<float>&)> judge;
   /// After each step: (rate, step, loss).
   std::function<void(double, int, double)> step;
 };
@@ -85,7 +87,8 @@ inline overfit_result overfit(const network_entry& net, const crop_set& crops, c
     r.rate = rate;
     double lowest = 0;
     for (int step = 0; step <= o.steps; ++step) {  // the loss after `steps` updates counts, too
-      const double l = model.train_step(inputs, labels, cpu::run_state{o.seed, std::uint64_t(step)});
+      const double judged = o.judge ? o.judge(model) : 0, trained = model.train_step(inputs, labels, cpu::run_state{o.seed, std::uint64_t(step)});
+      const double l = o.judge ? judged : trained;
       r.losses.push_back(l), r.last = l, r.steps = step;
       if (step == 0) r.first = lowest = l;
       if (o.step) o.step(rate, step, l);
