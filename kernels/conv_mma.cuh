@@ -187,7 +187,7 @@ __device__ __forceinline__ void conv_mma_products(const conv_problem& p, const t
 }
 /// Forward and data pass. Grid: row blocks, column blocks, groups.
 template <conv_pass Pass, class Tile, bool Aligned>
-__global__ void __launch_bounds__(Tile::threads)
+__global__ void RSSEG_MMA_BOUNDS(Tile::threads)
     conv_mma_kernel(conv_problem p, const typename Tile::stored* source, const typename Tile::stored* weights, typename Tile::stored* target,
                     conv_epilogue<typename Tile::stored> e) {
   using S = typename Tile::stored;

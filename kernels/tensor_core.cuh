@@ -5,6 +5,13 @@
 #pragma once
 #include "common.cuh"
 
+/// Launch bounds of a kernel whose shared memory lets one block onto a multiprocessor of sm_75 anyway: it may then have the registers of two.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define RSSEG_MMA_BOUNDS(threads) __launch_bounds__(threads, 1)
+#else
+#define RSSEG_MMA_BOUNDS(threads) __launch_bounds__(threads)
+#endif
+
 namespace rsseg::cuda {
 inline namespace RSSEG_BACKEND_NS {
 
