@@ -7,6 +7,7 @@
 #include "rsseg/graph/figure.hpp"
 #include "rsseg/graph/training.hpp"
 #include "rsseg/io/safetensors.hpp"
+#include "rsseg/scene/tile_grid.hpp"
 #include "rsseg/train/refiner_inputs.hpp"
 
 namespace rsseg::program {
@@ -32,6 +33,16 @@ std::string with_units(double n) {
     std::snprintf(t, sizeof t, "%.0f", n);
   return t;
 }
+
+namespace {
+/// "; legal sides are multiples of 16 plus 12 from 204": what to do about a size that a network cannot have.
+std::string legal_sides(const network_entry& e) {
+  const int least = scene::size_rule{e.size_multiple, e.size_offset, e.minimum_size, 1}.at_least(1);
+  std::string text = e.size_multiple > 1 ? "; legal sides are multiples of " + std::to_string(e.size_multiple) : "; legal sides are any";
+  if (e.size_offset) text += " plus " + std::to_string(e.size_offset);
+  return text + " from " + std::to_string(least);
+}
+}  // namespace
 
 loaded_network load_network(const load_request& r) {
   loaded_network n;
@@ -145,7 +156,8 @@ void add_describe(CLI::App& app, common_options& common) {
       if (g.nodes[i].kind == graph::op::input) inputs.push_back({in.n, g.nodes[i].channels, in.h, in.w});
     const graph::list<shape> s = graph::extents_for(g, inputs.data(), int(inputs.size()), fault);
     if (fault.what != graph::fault::none)
-      throw usage_error(std::string(e.name) + ", input " + std::to_string(in.h) + "x" + std::to_string(in.w) + ": " + describe_error(g, fault));
+      throw usage_error(std::string(e.name) + ", input " + std::to_string(in.h) + "x" + std::to_string(in.w) + ": " + describe_error(g, fault) +
+                        legal_sides(e));
     if (o->svg) {
       std::printf("%s", graph::to_svg(g, s.begin(), std::string(e.title) + ", " + graph::extent_text(in), o->depth).c_str());
       return;

@@ -176,6 +176,7 @@ class Refuses(Case):
         self.refused(2, "--frob", "list", "--frob")
         self.refused(2, ["unknown network 'nope'", "rsseg list"], "describe", "nope")
         self.refused(2, "--input", "describe", "unet", "--input", "1,3,512")
+        self.refused(2, ["fpn-resnet18, input 33x33", "multiples of 32"], "describe", "fpn-resnet18", "--input", "1,3,33,33")
         self.refused(2, "loss \"magic\"", "train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--loss", "magic", "--out", self.dir / "x")
         self.refused(2, "--epochs", "train", "--net", "unet-16", "--data", self.dir / "set", "--out", self.dir / "x")
         for words, option in (("gamma=-1", ["--loss", "focal:gamma=-1"]), ("class weights", ["--class-weights", "nowhere.txt"]), ("sampler", ["--sampler", "magic"]),
