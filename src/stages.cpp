@@ -76,7 +76,7 @@ std::unique_ptr<scene::stage> refining(const std::string& text, const stage_cont
   if (s.name == "iss") {
     s.only({"weights", "steps", "tile"});
     scene::refiner r = trained(s, c, {"iss-refiner"});
-    r.model = sibling(r, &ISSRefiner<from_data, 1>::build);
+    r.model = sibling(r, &ISSRefiner<from_data, 1, false, false, true>::build);
     return std::make_unique<scene::iss_stage>(std::move(r), s.whole("steps", 3, 1, 20), tile, s.text);
   }
   if (s.name == "deep-guided") {

@@ -315,6 +315,63 @@ class Refuses(Case):
                                      "--steps", 1, "--threads", 1, "--out", self.dir / "blank-run"))
         self.assertEqual([s["loss"] for s in out["stages"].values()], [0, 0, 0])
 
+    def test_sets_of_almost_nothing(self):
+        """One pixel, masks that say nothing, scenes smaller than a tile: through train, eval, segment, its stages, and classical."""
+        dot, blank, odd = (self.dir / name for name in ("dot-set", "blank-set", "odd"))
+        for folder, picture, label in ((dot, png(1, 1, 3, lambda x, y: b"abc"), png(1, 1, 1, lambda x, y: b"\1")), (blank, image(0), mask(0, ids=(255, 255)))):
+            for part in ("images", "masks"):
+                (folder / part).mkdir(parents=True)
+            (folder / "images" / "0.png").write_bytes(picture)
+            (folder / "masks" / "0.png").write_bytes(label)
+        (self.dir / "strip.png").write_bytes(png(40, 13, 3, lambda x, y: bytes((x * 6, y * 9, 77))))
+        forest = self.command("classical", "train", "--data", self.dir / "set", "--samples", 40, "--trees", 3, "--out", self.dir / "c.yml")
+        r = subprocess.run(forest, capture_output=True, text=True)
+        learners = "OpenCV" not in r.stderr  # a build may lack them
+        self.assertEqual(r.returncode == 0, learners, r.stderr)
+        few = ["--classes", 2, "--crop", 32, "--batch", 1, "--steps", 1, "--workers", 0, "--threads", 1]
+        for folder in (dot, blank):  # validation without a labelled pixel leaves the last weights
+            out = self.dir / (folder.name + "-run")
+            self.run_ok("-q", "train", "--net", "unet-16", "--data", folder, "--val", blank, "--out", out, *few)
+            self.assertTrue((out / "weights.safetensors").exists())
+            self.run_ok("-q", "train", "--net", "iss-refiner", "--coarse", self.weights, "--data", folder, "--out", self.dir / (folder.name + "-iss"), *few)
+            r = json.loads(self.run_ok("--json", "eval", "--weights", self.weights, "--data", folder, "--boundary", 3))
+            self.assertEqual(r["pixels"], 1 if folder is dot else 0)
+            self.assertIsNone(r["boundary_f1"])
+            if learners:
+                self.refused(2, "two classes", "classical", "train", "--data", folder, "--classes", 2, "--out", self.dir / "c2.yml")
+        stages = ["densecrf", "guided", "regions", f"iss:weights={self.dir / 'blank-set-iss' / 'weights.safetensors'}"]
+        for scene in ("strip.png", dot / "images" / "0.png"):
+            for stage in stages:
+                self.run_ok("-q", "segment", self.dir / scene, "-o", self.dir / "m.png", "--weights", self.weights, "--refine", stage)
+            for more in ([], ["--over", "graph"], ["--over", "slic", "--unit", "region"], ["--crf", "grid"]) if learners else ():
+                self.run_ok("-q", "classical", "map", self.dir / scene, "-o", self.dir / "m.png", "--model", self.dir / "c.yml", *more)
+        self.refused(2, "needs weights", "segment", self.dir / "scene.png", "-o", self.dir / "m.tif", "--weights", self.weights, "--refine", "iss")
+        self.refused(2, "unet-16", "segment", self.dir / "scene.png", "-o", self.dir / "m.tif", "--weights", self.weights, "--refine", f"iss:weights={self.weights}")
+        if learners:
+            self.refused(2, ["1 bands", "3"], "classical", "map", self.dir / "set" / "masks" / "0.png", "-o", self.dir / "m.tif", "--model", self.dir / "c.yml")
+        # Inputs that do not go with their images.
+        for part in ("images", "masks", "nir"):
+            (odd / part).mkdir(parents=True)
+        for i in range(2):
+            (odd / "images" / f"{i}.png").write_bytes(image(i))
+            (odd / "masks" / f"{i}.png").write_bytes(mask(i))
+        several = ["train", "--net", "unet-16", "--data", odd, "--input", "rgb=images", "--input", "nir=nir", "--out", self.dir / "odd-run", "--crop", 32, "--batch", 4, "--steps", 2, "--workers", 0, "--threads", 1]
+        nir = lambda w, h, c=1: png(w, h, c, lambda x, y: bytes([x * y % 256] * c))
+        (odd / "nir" / "0.png").write_bytes(nir(24, 24))
+        self.refused(3, ["nir", "no file called 1"], *several)
+        (odd / "nir" / "1.png").write_bytes(nir(48, 7))
+        self.refused(3, ["1.png", "48 x 7", "same extent"], *several)
+        (odd / "nir" / "1.png").write_bytes(nir(24, 24, 3))
+        self.refused(3, ["1.png", "3 bands"], *several)
+        (odd / "nir" / "1.png").write_bytes(nir(24, 24))
+        self.run_ok("-q", *several)
+        weights = self.dir / "odd-run" / "weights.safetensors"
+        self.refused(2, "nir", "segment", "--input", f"rgb={odd / 'images' / '0.png'}", "-o", self.dir / "m.tif", "--weights", weights)
+        self.refused(2, "bands", "segment", odd / "images" / "0.png", "-o", self.dir / "m.tif", "--weights", weights)
+        (self.dir / "nir.png").write_bytes(nir(40, 13))
+        self.refused(2, "cannot cover", "segment", "--input", f"rgb={odd / 'images' / '0.png'}", "--input", f"nir={self.dir / 'nir.png'}", "-o", self.dir / "m.tif",
+                     "--weights", weights)
+
     def test_manifests(self):
         for text in ("", "{", "[1, 2]", '{"format": 1}', '{"format": 1, "system": "nope", "variant": "x", "fill_prefix": ""}', '{"format": "magic 1"}'):
             path = self.dir / "m.json"

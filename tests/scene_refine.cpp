@@ -58,11 +58,16 @@ double other_labels(const std::vector<float>& a, const std::vector<float>& b) {
   for (std::size_t i = 0; i < a.size(); i += classes) n += scene::detail::argmax(&a[i], classes) != scene::detail::argmax(&b[i], classes);
   return double(n) / (double(a.size()) / classes);
 }
-scene::refiner random_refiner(const char* name, build_function build, std::uint64_t seed = 3) {
+/// As initialised when spread is 0; otherwise every weight is moved, also those that start at zero so that the map stays as it is.
+scene::refiner random_refiner(const char* name, build_function build, std::uint64_t seed = 3, double spread = 0.2) {
   build_options o;
   o.classes = classes, o.bands = 3;
   scene::refiner r{name, std::make_unique<basic_model<float>>(build, o), data::normalization::unit(), classes, 3};
   r.model->weights().initialise(seed);
+  random_stream noise(seed, 9);
+  for (const stored_tensor& t : r.model->weights().entries())
+    for (std::size_t i = 0; t.trained && i < t.size; ++i) r.model->weights().values()[t.offset + i] += float(spread * noise.uniform(-1, 1));
+  r.model->weights().touch();
   return r;
 }
 void check_sums(const std::vector<float>& p) {
@@ -106,8 +111,8 @@ TEST_CASE("stages of finite reach: tiles give what the whole gives") {
     CHECK(largest_difference(p.through(whole), p.through(tiled)) < 1e-6);
   }
   SUBCASE("iterative segmentation") {
-    scene::iss_stage whole(random_refiner("iss-refiner", &ISSRefiner<from_data, 1>::build), 2, 1000, ""),
-        tiled(random_refiner("iss-refiner", &ISSRefiner<from_data, 1>::build), 2, 44, "");
+    scene::iss_stage whole(random_refiner("iss-refiner", &ISSRefiner<from_data, 1, false, false, true>::build), 2, 1000, ""),
+        tiled(random_refiner("iss-refiner", &ISSRefiner<from_data, 1, false, false, true>::build), 2, 44, "");
     CHECK(largest_difference(p.through(whole), p.through(tiled)) < 2e-6);
   }
   SUBCASE("deep guided filter") {
@@ -145,6 +150,21 @@ TEST_CASE("stages of unbounded reach: blended tiles differ from the whole by lit
   CHECK(other_labels(p.through(learned), p.through(in_tiles)) < 0.02);
   scene::regions_stage regions(150, 10, 1000, 0, ""), in_windows(150, 10, 64, 32, "");
   CHECK(other_labels(p.through(regions), p.through(in_windows)) < 0.05);
+}
+
+TEST_CASE("an untrained refiner that corrects leaves the map as it is") {
+  picture p(61, 50);
+  const auto is = [](const char* name, build_function build) { return random_refiner(name, build, 3, 0); };
+  scene::iss_stage looks(is("iss-refiner", &ISSRefiner<from_data, 1, false, false, true>::build), 3, 40, "");
+  CHECK(largest_difference(p.scores, p.through(looks)) < 1e-5);
+  scene::point_stage points(is("pointrend-refiner", &PointRefiner<>::build), 0.9, 0, 40, "");
+  CHECK(largest_difference(p.scores, p.through(points)) < 1e-5);
+  scene::cascade_options o;
+  o.size = 64;
+  scene::cascade_psp_stage masks(is("cascadepsp-16", &CascadePSP<false, 18, 16>::build), nullptr, o, 64, "");
+  CHECK(other_labels(p.scores, p.through(masks)) == 0);
+  scene::deep_guided_stage filter(is("dgf-head", &DGFHead<>::build), 64, "");
+  CHECK(other_labels(p.scores, p.through(filter)) < 0.25);  // smoother than what it was given, whose noise is of single pixels
 }
 
 TEST_CASE("CascadePSP: global alone, and global with local crops") {

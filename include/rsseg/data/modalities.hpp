@@ -59,6 +59,12 @@ inline std::vector<float> unit_values(const pixels& p) {
 }
 }  // namespace detail
 
+/// Whether rasters of h x w and of to_h x to_w pixels can show the same ground: sides in one proportion, to a pixel of the first and a tenth.
+inline bool same_proportions(int h, int w, int to_h, int to_w) {
+  const double wanted = double(to_w) / to_h;
+  return wanted >= 0.9 * (w - 1) / (h + 1) && (h == 1 || wanted <= 1.1 * (w + 1) / (h - 1));
+}
+
 /// The pairs of another set with the bands of further folders behind the image's.
 class stacked_dataset final : public dataset {
  public:
@@ -105,6 +111,10 @@ class stacked_dataset final : public dataset {
       if (p.bands != inputs_[m].bands)
         throw input_error(files_[m - 1][i].string() + ": " + std::to_string(p.bands) + " bands, other files of input '" + inputs_[m].name +
                           "' have " + std::to_string(inputs_[m].bands));
+      if (!same_proportions(p.height, p.width, s->image.height, s->image.width))
+        throw input_error(files_[m - 1][i].string() + ": " + std::to_string(p.width) + " x " + std::to_string(p.height) +
+                          " pixels cannot cover the ground of an image of " + std::to_string(s->image.width) + " x " +
+                          std::to_string(s->image.height) + "; cut input '" + inputs_[m].name + "' to the same extent");
       resample_bands(detail::unit_values(p).data(), p.height, p.width, p.bands, s->image.height, s->image.width, all.data() + at, bands_);
       at += p.bands;
     }
@@ -122,7 +132,8 @@ class stacked_dataset final : public dataset {
 /// The same for scenes: a raster with the grid and the georeference of the first, and the bands of all.
 class stacked_source final : public io::raster_source {
  public:
-  /// Throws usage_error when two georeferenced rasters do not cover the same ground (to a tenth of the first one's side).
+  /// Throws usage_error when two georeferenced rasters do not cover the same ground (to a tenth of the first one's side), or
+  /// rasters without georeference have sides in other proportions.
   explicit stacked_source(std::vector<std::unique_ptr<io::raster_source>> parts) : parts_(std::move(parts)) {
     if (parts_.empty()) throw usage_error("--input: no raster");
     const io::raster_info first = parts_[0]->info();
@@ -131,7 +142,13 @@ class stacked_source final : public io::raster_source {
     name_ = parts_[0]->name();
     for (const auto& p : parts_) {
       info_.bands += p->info().bands;
-      if (!first.geotransform || !p->info().geotransform) continue;
+      if (!first.geotransform || !p->info().geotransform) {
+        if (!same_proportions(p->info().height, p->info().width, first.height, first.width))
+          throw usage_error(p->name() + ": " + std::to_string(p->info().width) + " x " + std::to_string(p->info().height) +
+                            " pixels cannot cover the ground of " + name_ + ", " + std::to_string(first.width) + " x " +
+                            std::to_string(first.height) + "; cut the rasters to one extent first");
+        continue;
+      }
       const auto &a = *first.geotransform, &b = *p->info().geotransform;
       const double wide = std::abs(a[1]) * first.width, high = std::abs(a[5]) * first.height;
       if (std::abs(a[0] - b[0]) > 0.1 * wide || std::abs(a[3] - b[3]) > 0.1 * high ||

@@ -26,6 +26,16 @@ constexpr value zero_conv(builder& b, std::string_view name, value x, int out) {
   return graph::ops::conv(b, x, w, b.parameter("bias", {out}, graph::init::constant, 0), detail::conv_attributes({}, out, x.channels));
 }
 
+/// linear() whose weights start at zero.
+constexpr value zero_linear(builder& b, std::string_view name, value x, int out) {
+  b.require_channels(x);
+  const scope s(b, name);
+  graph::attributes at;
+  at.count = out;
+  const value w = b.parameter("weight", {out, x.channels}, graph::init::constant, 0);
+  return graph::ops::conv(b, x, w, b.parameter("bias", {out}, graph::init::constant, 0), at);
+}
+
 /// Two conv blocks, name.0 and name.1: what every level of a U-shaped network has.
 constexpr value double_conv_block(builder& b, std::string_view name, value x, int out, int second_dilation = 1) {
   const scope s(b, name);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // CRF-RNN (Zheng et al., ICCV 2015) as a layer of a network: cpu/crf/crf_rnn.hpp behind a custom operator, trained with the rest. CPU only.
 //   crf_rnn_layer (scores (N,K,H,W), guide (N,G,H,W) in 0..255) -> scores (N,K,H,W); parameters Ws, Wb, C (K x K, as 1x1 kernels), which start
-//   as 3 I, 5 I and I: neighbours of one colour attract the same class
+//   as 3 I, 5 I (or what the options say) and I: neighbours of one colour attract the same class
 // The gradient reaches the scores and the parameters, not the guide. One backward operator makes all four; the parts are taken from it.
 #pragma once
 #include <algorithm>
@@ -16,6 +16,7 @@ namespace rsseg {
 struct crf_rnn_layer_options {
   double sigma_xy = 40, sigma_rgb = 13;  ///< bilateral kernel: pixels, units of the guide. (The paper's 160 and 3 are for photographs.)
   int iterations = 5;
+  double spatial = 3, bilateral = 5;  ///< the kernels' weights in the beginning
 };
 
 namespace detail {
@@ -103,7 +104,7 @@ inline constexpr custom_op crf_rnn_op{"crf_rnn", &crf_rnn_extent, &crf_rnn_vjp, 
 constexpr value crf_rnn_layer(builder& b, value scores, value guide, const crf_rnn_layer_options& o = {}) {
   const int k = scores.channels;
   const auto matrix = [&](std::string_view name, double scale) { return b.parameter(name, {k, k, 1, 1}, graph::init::bilinear_upsample, scale); };
-  const value ws = matrix("spatial_ker_weights", 3), wb = matrix("bilateral_ker_weights", 5), c = matrix("compatibility_matrix", 1);
+  const value ws = matrix("spatial_ker_weights", o.spatial), wb = matrix("bilateral_ker_weights", o.bilateral), c = matrix("compatibility_matrix", 1);
   graph::attributes at;
   at.alpha = o.sigma_xy, at.beta = o.sigma_rgb, at.count = o.iterations;
   return emit_custom(b, detail::crf_rnn_op, {scores, guide, ws, wb, c}, k, at);

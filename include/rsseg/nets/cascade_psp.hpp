@@ -6,10 +6,10 @@
 //   pass 1 sees the mask three times -> s8; pass 2 the mask and tanh s8 twice -> s8', s4; pass 3 the mask, tanh s8', tanh s4 -> s8'', s4', s1
 // Masks are in [-1, 1]; scores are logits of the foreground, all brought to (N,1,H,W), bilinear. Sides are multiples of 8, at least 48.
 // Global and local step, and several classes, are the loop around it (scene/cascade_psp_stage.hpp). CascadePSP<Classes, 18, 16> is ours: ResNet-18
-// and a quarter of the channels, about a hundredth of the work, for machines without a GPU.
+// and a quarter of the channels, about a hundredth of the work, for machines without a GPU; its heads correct the mask and start at zero.
 #pragma once
 #include "rsseg/graph/ops/source.hpp"
-#include "rsseg/layers/naming.hpp"
+#include "rsseg/layers/conv_block.hpp"
 #include "rsseg/nets/entry.hpp"
 #include "rsseg/nets/parity_case.hpp"
 #include "rsseg/nets/resnet.hpp"
@@ -30,10 +30,14 @@ constexpr value cascade_up(builder& b, std::string_view name, value x, value ski
   const value p = add(b, cascade_pre_activated(b, "conv", concat(b, x, skip), out), conv(b, "shortcut", x, out));
   return add(b, p, cascade_pre_activated(b, "conv2", p, out));
 }
-/// 1x1 to 32, ReLU, 1x1 to 1, enlarged.
-constexpr value cascade_head(builder& b, std::string_view name, value x, int factor, int width) {
+/// The score that stands for the mask (in [-1, 1]) where heads correct it: probability 0.95 and 0.05, tanh 0.995.
+constexpr value cascade_kept(builder& b, value mask) { return graph::ops::affine(b, mask, 3, 0); }
+/// 1x1 to 32, ReLU, 1x1 to 1, enlarged. mask: what the head corrects, starting at zero; none: the paper's.
+constexpr value cascade_head(builder& b, std::string_view name, value x, int factor, int width, value mask) {
   const scope s(b, name);
-  return resize_by(b, conv(b, "2", relu(b, conv(b, "0", x, width)), 1), factor);
+  x = relu(b, conv(b, "0", x, width));
+  if (!mask.valid()) return resize_by(b, conv(b, "2", x, 1), factor);
+  return add(b, cascade_kept(b, mask), resize_by(b, zero_conv(b, "2", x, 1), factor));
 }
 constexpr value cascade_pooling(builder& b, value x, int out) {
   const scope s(b, "psp");
@@ -69,9 +73,9 @@ constexpr value cascade_sobel(builder& b, value x) {
 struct cascade_scores {
   value s8, s4, s1;
 };
-/// resnet_depth 50 and width 64 are the paper's.
+/// resnet_depth 50 and width 64 are the paper's. corrects: scores are added to those of the mask.
 constexpr cascade_scores cascade_pass(builder& b, value image, value mask, value second, value third, int depth, int resnet_depth = 50,
-                                      int width = 64) {
+                                      int width = 64, bool corrects = false) {
   resnet_features f;
   {
     const scope s(b, "feats");
@@ -82,14 +86,16 @@ constexpr cascade_scores cascade_pass(builder& b, value image, value mask, value
   cascade_scores r;
   const int narrow = width < 32 ? 16 : width / 2;
   value p = detail::cascade_pooling(b, f.c5, 16 * width);
-  r.s8 = detail::cascade_head(b, "final_28", p, 8, narrow);
+  const value kept = corrects ? mask : value{};
+  r.s8 = detail::cascade_head(b, "final_28", p, 8, narrow, kept);
   if (depth < 2) return r;
   p = detail::cascade_up(b, "up_1", p, f.c2, 8 * width);
-  r.s4 = detail::cascade_head(b, "final_56", p, 4, narrow);
+  r.s4 = detail::cascade_head(b, "final_56", p, 4, narrow, kept);
   if (depth < 3) return r;
   p = detail::cascade_up(b, "up_2", p, f.stem_conv, 4 * width);
   p = detail::cascade_up(b, "up_3", p, image, narrow);
-  r.s1 = conv(b, "final_21", relu(b, conv(b, "final_11", concat(b, p, image), narrow)), 1);
+  p = relu(b, conv(b, "final_11", concat(b, p, image), narrow));
+  r.s1 = corrects ? add(b, detail::cascade_kept(b, mask), zero_conv(b, "final_21", p, 1)) : conv(b, "final_21", p, 1);
   return r;
 }
 
@@ -98,14 +104,15 @@ constexpr cascade_scores cascade_pass(builder& b, value image, value mask, value
 /// and L1 of their gradients. KeepAll is for comparisons with the reference: every output, cross entropy of the first one only.
 template <bool KeepAll = false, int Depth = 50, int Width = 64>
 struct CascadePSP {
+  static constexpr bool corrects = Width < 64;  // the paper's replaces the mask
   static constexpr void build(builder& b) {
     const value image = b.input("image", from_data), mask = b.input("seg", 1);
     const auto tanh = [&](value v) { return graph::ops::unary(b, v, function::tanh); };
-    const cascade_scores first = cascade_pass(b, image, mask, mask, mask, 1, Depth, Width);
+    const cascade_scores first = cascade_pass(b, image, mask, mask, mask, 1, Depth, Width, corrects);
     const value t8 = tanh(first.s8);
     const shared_weights shared(b);
-    const cascade_scores second = cascade_pass(b, image, mask, t8, t8, 2, Depth, Width);
-    const cascade_scores third = cascade_pass(b, image, mask, tanh(second.s8), tanh(second.s4), 3, Depth, Width);
+    const cascade_scores second = cascade_pass(b, image, mask, t8, t8, 2, Depth, Width, corrects);
+    const cascade_scores third = cascade_pass(b, image, mask, tanh(second.s8), tanh(second.s4), 3, Depth, Width, corrects);
     const auto two = [&](value v) { return concat(b, graph::ops::constant_like(b, v, 0), v); };
     const value others[] = {first.s8, second.s8, second.s4, third.s8};
     constexpr std::string_view names[] = {"out_28", "out_28_2", "out_56", "out_28_3"};

@@ -2,6 +2,7 @@
 // CRF-RNN (Zheng et al., "Conditional random fields as recurrent neural networks", ICCV 2015, Figs. 2 and 3): mean field steps behind a network,
 // whose label compatibilities are learned with it. The layer is layers/crf_rnn.hpp.
 //   CRFRNN       refines any network's scores: inputs logits0 (N,K,H,W) and image (N,B,H,W) in [0, 1]                (N,K,H,W)
+//                the kernels' weights start at 1: behind a finished network 3 and 5 begin by smoothing away what is narrow
 //   UNetCRFRNN   behind a narrow U-Net, trained end to end; the guide is the normalised image, brought back to about 0..255
 // 5 steps in training, 10 otherwise, as published. The paper's network is FCN-8s, its kernels 160 pixels and 3 grey values; ours are 40 and 13.
 #pragma once
@@ -12,12 +13,13 @@
 namespace rsseg {
 
 namespace detail {
-constexpr value mean_field(builder& b, value scores, value image, double range) {
+constexpr value mean_field(builder& b, value scores, value image, double range, double spatial = 3, double bilateral = 5) {
   value guide = image.channels > 3 ? graph::ops::slice(b, image, 0, 3) : image;
   guide = graph::ops::stop_gradient(b, graph::ops::affine(b, guide, range, 0));
   const scope s(b, "crfrnn");
   crf_rnn_layer_options o;
   o.iterations = b.training() ? 5 : 10;
+  o.spatial = spatial, o.bilateral = bilateral;
   return crf_rnn_layer(b, scores, guide, o);
 }
 }  // namespace detail
@@ -26,7 +28,7 @@ template <int Classes = from_data>
 struct CRFRNN {
   static constexpr void build(builder& b) {
     const value scores = b.input("logits0", b.classes(Classes)), image = b.input("image", from_data);
-    b.output("logits", detail::mean_field(b, scores, image, 255), 1);
+    b.output("logits", detail::mean_field(b, scores, image, 255, 1, 1), 1);
   }
 };
 

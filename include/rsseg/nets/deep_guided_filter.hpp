@@ -2,7 +2,8 @@
 // Deep guided filter (Wu, Zheng, Zhang, Huang, "Fast end-to-end trainable guided filter", CVPR 2018, Figs. 2 and 4).
 //   DeepGuidedFilter (image to image): low-resolution net on x_lr, learned guide of both images, fast guided filter       (N,3,H,W)
 //     net: 3x3 24 with dilation 1, 2, 4, 8, 16, 1 (adaptive norm, LeakyReLU 0.2), 1x1 to 3; guide: 1x1 15, norm, LeakyReLU, 1x1 to 3
-//   DGFHead (segmentation): scores brought to the image's extent (corners aligned), guide 1x1 64, ReLU, 1x1 K; guided filter r = 4, eps = 0.01
+//   DGFHead (segmentation): scores brought to the image's extent (corners aligned), guide 1x1 64, ReLU, 1x1 K; guided filter r = 4, eps = 0.01;
+//     the 1x1 on the scores in front starts as the identity, so that the untrained head is a guided filter of the map
 //   DGFDeepLab: ResNet-101 at stride 8, sum of four dilated 3x3 classifiers (6, 12, 18, 24), then the head
 // The authors train the segmentation net with every norm frozen, and so does this.
 #pragma once
@@ -65,7 +66,15 @@ struct DGFHead {
   static constexpr void build(builder& b) {
     const int k = b.classes(Classes);
     const value low = b.input("logits_lr", k), image = b.input("image", from_data);
-    const value y = resize_like(b, conv(b, "scale", low, k), image, true);
+    value y;
+    {
+      const scope s(b, "scale");
+      const value same = b.parameter("weight", {k, k, 1, 1}, graph::init::bilinear_upsample, 1);  // of one pixel: the identity
+      graph::attributes at;
+      at.count = k;
+      y = graph::ops::conv(b, low, same, b.parameter("bias", {k}, graph::init::constant, 0), at);
+    }
+    y = resize_like(b, y, image, true);
     b.output("logits", guided_filter(b, detail::dgf_segmentation_guide(b, image, k), y, 4, 1e-2), 1);
   }
 };

@@ -6,6 +6,7 @@
 // The order is (fine, coarse); the reference's training script has it the other way round. Momenta of the norms are 0.01 as published.
 // The loop over scales, patches and points is around these networks.
 #pragma once
+#include "rsseg/layers/conv_block.hpp"
 #include "rsseg/nets/entry.hpp"
 #include "rsseg/nets/smooth_fpn.hpp"
 
@@ -29,7 +30,8 @@ struct MagNetBackbone {
   }
 };
 
-/// Inputs "fine" and "coarse", (N,K,H,W) class probabilities each. Width: 64 in the paper.
+/// Inputs "fine" and "coarse", (N,K,H,W) class probabilities each. Width: 64 in the paper, whose last layer starts at random;
+/// narrower ones start as the mean of both maps.
 template <int Classes = from_data, int Width = 64>
 struct MagNetRefinement {
   static constexpr void build(builder& b) {
@@ -46,7 +48,14 @@ struct MagNetRefinement {
       o.out = 2 * Width, o.momentum = o.block_momentum = momentum;
       y = bottleneck_block(b, y, o);
     }
-    b.output("logits", conv(b, "seg_conv", y, k, {.bias = false}), 1);
+    if (Width == 64) {
+      b.output("logits", conv(b, "seg_conv", y, k, {.bias = false}), 1);
+      return;
+    }
+    // Ours: corrects the mean of both in logarithms, from zero on.
+    const auto log = [&](value p) { return graph::ops::unary(b, graph::ops::affine(b, p, 1, 1e-6), function::log); };
+    const value both = graph::ops::affine(b, add(b, log(fine), log(coarse)), 0.5, 0);
+    b.output("logits", add(b, both, zero_conv(b, "seg_conv", y, k)), 1);
   }
 };
 

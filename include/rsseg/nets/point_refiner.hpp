@@ -4,10 +4,11 @@
 // these are of the refiner's own: three 3x3 convolutions (dilation 1, 2, 4) over the image and the probabilities. The head is the paper's, narrower.
 //   inference  image (N,B,H,W), logits0 (N,K,h,w), points (N,2,P,1) in [0, 1]^2 -> scores at the points (N,K,P,1); what is uncertain, and the
 //              subdivision from a coarse map, is the caller's loop (scene/stages_trained.hpp)
+// The head corrects the scores at the point and starts at zero: untrained, it leaves the map as it is.
 //   training   H W / 16 pixels of the full map: three quarters uncertain, the rest random
 #pragma once
 #include "rsseg/graph/ops/source.hpp"
-#include "rsseg/layers/naming.hpp"
+#include "rsseg/layers/conv_block.hpp"
 #include "rsseg/layers/point_ops.hpp"
 #include "rsseg/nets/entry.hpp"
 
@@ -34,11 +35,12 @@ struct PointRefiner {
     } else {
       points = b.input("points", 2);
     }
-    value y = concat(b, sample_at(b, fine, points), sample_at(b, coarse, points));
+    const value given = sample_at(b, coarse, points);
+    value y = concat(b, sample_at(b, fine, points), given);
     {
       const scope s(b, "point_head");
       for (int i = 1; i <= 3; ++i) y = relu(b, linear(b, numbered("fc", i), y, 2 * Width));
-      y = linear(b, "predictor", y, k);
+      y = add(b, given, zero_linear(b, "predictor", y, k));
     }
     if (b.training()) y = place_at(b, whole, points, y);
     b.output("logits", y, b.training() ? pixels_per_point : 1);

@@ -20,9 +20,9 @@ struct CascadePSPLocal {
   static constexpr void build(builder& b) {
     const value image = b.input("image", from_data), mask = b.input("seg", 1), guess = b.input("guess", 1);
     const auto tanh = [&](value v) { return graph::ops::unary(b, v, function::tanh); };
-    const cascade_scores second = cascade_pass(b, image, mask, guess, guess, 2, Depth, Width);
+    const cascade_scores second = cascade_pass(b, image, mask, guess, guess, 2, Depth, Width, Width < 64);
     const shared_weights shared(b);
-    const cascade_scores third = cascade_pass(b, image, mask, tanh(second.s8), tanh(second.s4), 3, Depth, Width);
+    const cascade_scores third = cascade_pass(b, image, mask, tanh(second.s8), tanh(second.s4), 3, Depth, Width, Width < 64);
     b.output("out_224", third.s1, 1);
   }
 };

@@ -109,7 +109,7 @@ class refiner_inputs {
   }
 
  private:
-  /// One class that is there per image; the mask is hard with perturbed labels, as in the paper, and 2 p - 1 with a segmenter.
+  /// One class that is there per image; the mask is hard, as in the paper and as the stage has it.
   void one_class(const tensor<std::int32_t>& targets, const tensor<float>& coarse, std::uint64_t step, tensor<float>& seg, tensor<float>& truth,
                  tensor<std::int32_t>& labels) const {
     const shape s = targets.extent();
@@ -127,7 +127,7 @@ class refiner_inputs {
         const float p = coarse.data()[at * k + std::size_t(chosen)];
         const float most = *std::max_element(coarse.data() + at * k, coarse.data() + (at + 1) * k);
         const bool known = t[i] != source_.ignore && t[i] >= 0 && t[i] < classes_;
-        seg.data()[at] = source_.model ? 2 * p - 1 : p >= most ? 1.0f : -1.0f;
+        seg.data()[at] = p >= most ? 1.0f : -1.0f;
         truth.data()[2 * at] = t[i] == chosen, truth.data()[2 * at + 1] = known;
         labels.data()[at] = known ? t[i] == chosen : source_.ignore;
       }

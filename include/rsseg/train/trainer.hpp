@@ -381,8 +381,10 @@ class trainer {
       nlohmann::json iou = nlohmann::json::array();
       for (const auto& c : scores.classes) iou.push_back(std::isnan(c.iou) ? nlohmann::json() : nlohmann::json(c.iou));
       write_log({{"step", s.step}, {"val_miou", scores.mean_iou}, {"val_accuracy", scores.pixel_accuracy}, {"val_iou", iou}, {"seconds", s.elapsed}});
-      if (scores.mean_iou > s.best_miou) {
-        s.best_miou = scores.mean_iou;
+      // A validation without a labelled pixel says nothing: the last weights stay.
+      const bool says_nothing = std::isnan(scores.mean_iou) && s.best_miou < 0;
+      if (scores.mean_iou > s.best_miou || says_nothing) {
+        if (!says_nothing) s.best_miou = scores.mean_iou;
         write_weights(s);
       }
       if (events.validated) events.validated(s, m);
