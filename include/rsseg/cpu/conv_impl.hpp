@@ -105,6 +105,7 @@ std::size_t conv_workspace_size_backward_data(const conv_geometry& g) {
 template <class T>
 void conv_backward_data(const conv_geometry& g, const T* dy, const T* packed, T* dx, const conv_epilogue<T>& epilogue, void* workspace) {
   const gather_epilogue<T> e = detail::place_epilogue(epilogue, g.x_pitch());
+  if (depthwise_direct(g) && depthwise_spreads(g, e)) return depthwise_spread_all(g, dy, packed, dx);
   detail::each_phase(g, [&](const gather_shape& s) {
     if (depthwise_direct(g)) return depthwise_run_all(s, g.kernel_w, dy, packed, dx, e);
     detail::product_run(s, dy, packed, dx, e, static_cast<T*>(workspace));

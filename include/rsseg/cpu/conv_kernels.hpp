@@ -10,7 +10,7 @@
 
 namespace rsseg::cpu {
 
-inline constexpr int tile_rows = 6;          ///< pixels per register tile, all instruction sets: 6 row pointers fit the general registers
+inline constexpr int tile_rows = 6;           ///< pixels per register tile, all instruction sets: 6 row pointers fit the general registers
 inline constexpr int max_block_depth = 1024;  ///< longest run of channels that one job may ask for (length of the row of zeros)
 
 /// One kernel tap of one tile: where the tile's pixels read (padding reads a row of zeros), and the tap's number within the block.
@@ -71,7 +71,8 @@ struct depthwise_job {
   bool relu = false;
 };
 
-/// The inner loops of one instruction set. gather[i] and outer[i] work on 1, 2, 4 vectors of columns (4 only where vectors == 4).
+/// The inner loops of one instruction set. gather[i] and outer[i] work on 1, 2, 4 vectors of columns (4 only where vectors == 4),
+/// depthwise_weights[i] on i + 1 rows.
 template <class T>
 struct kernel_table {
   int lanes = 1, vectors = 1;
@@ -79,7 +80,10 @@ struct kernel_table {
   void (*outer[3])(const outer_job<T>&) = {};
   void (*depthwise)(const depthwise_job<T>&) = nullptr;
   void (*depthwise_pair)(const depthwise_job<T>&, const T* const*, T* const*, const T* const*, std::ptrdiff_t) = nullptr;
-  void (*depthwise_weights)(int, int, const T*, std::ptrdiff_t, const T* const*, std::ptrdiff_t, std::ptrdiff_t, T*) = nullptr;
+  void (*depthwise_pair_s2)(const depthwise_job<T>&, const T* const*, T* const*, const T* const*) = nullptr;
+  void (*depthwise_spread)(const depthwise_job<T>&, const T* const*, T* const*) = nullptr;
+  void (*depthwise_weights[2])(int, int, const T* const*, std::ptrdiff_t, const T* const*, std::ptrdiff_t, std::ptrdiff_t, T*) = {};
+  void (*depthwise_weights_pixel)(int, const T*, const T*, int, const int*, const std::ptrdiff_t*, T*) = nullptr;
   void (*column_sums)(int, std::int64_t, const T*, std::ptrdiff_t, const T*, std::ptrdiff_t, T*, bool) = nullptr;
   void (*winograd_input)(const T* const*, int, T*, std::ptrdiff_t) = nullptr;
   void (*winograd_gradient)(const T* const*, int, T*, std::ptrdiff_t) = nullptr;

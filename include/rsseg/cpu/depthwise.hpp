@@ -70,61 +70,190 @@ void depthwise_row(const kernel_table<T>& k, const gather_shape& s, int kernel_w
   for (int q = middle1; q < end; ++q) run(q, q + 1);
 }
 
-/// Two neighbouring output rows, whose middles share their input rows.
+/// Whether the middle of a gather can take two output rows at a time: 3x3, whole vectors, all channels' pixels in order, and either stride 1 (any
+/// dilation: rows and columns then fall into as many interleaved grids) or stride 2.
+template <class T>
+bool depthwise_by_pairs(const kernel_table<T>& k, const gather_shape& s) {
+  const bool nine = s.y.taps == 3 && s.x.taps == 3 && s.y.tap_step == s.x.tap_step && s.y.in_step == s.x.in_step;
+  const bool walk = s.y.in_step == 1 || (s.y.in_step == 2 && s.y.tap_step == 1);
+  return nine && walk && s.y.out_step == 1 && s.x.out_step == 1 && s.groups % k.lanes == 0;
+}
+
+/// Output rows `row` and row + dilation of one image, of a gather that goes by pairs; the middles share input rows.
 template <class T>
 void depthwise_two_rows(const kernel_table<T>& k, const gather_shape& s, int kernel_w, std::int64_t row, const T* in, const T* packed, T* out,
                         const gather_epilogue<T>& e) {
-  const int image = int(row / s.y.count), qy = int(row % s.y.count);
+  const int image = int(row / s.y.count), qy = int(row % s.y.count), stride = s.y.in_step;
   const std::ptrdiff_t c = s.groups;
-  // 3x3 with rows and columns in steps of one, whole vectors. The data gradient walks the taps backward.
-  const int step = s.y.tap_step, top = s.y.tap_start + (step < 0 ? -2 : 0), left = s.x.tap_start + (step < 0 ? -2 : 0);
-  const bool fits = s.y.taps == 3 && s.x.taps == 3 && (step == 1 || step == -1) && s.x.tap_step == step && s.y.in_step == 1 && s.x.in_step == 1 &&
-                    s.y.out_step == 1 && s.x.out_step == 1 && c % k.lanes == 0 && qy + 1 < s.y.count && qy + top >= 0 && qy + top + 3 < s.y.in_extent;
-  const int first = std::min(std::max(0, -left), s.x.count), last = std::clamp(s.x.in_extent - left - 2, first, s.x.count);
-  if (!fits || first == last) {
-    depthwise_row(k, s, kernel_w, row, in, packed, out, e, 0, s.x.count);
-    if (qy + 1 < s.y.count) depthwise_row(k, s, kernel_w, row + 1, in, packed, out, e, 0, s.x.count);
+  // The data gradient walks the taps backward: d < 0.
+  const int d = s.y.tap_step, apart = std::abs(d), top = qy * stride + s.y.tap_start + std::min(0, 2 * d), left = s.x.tap_start + std::min(0, 2 * d);
+  const int rows = 3 + stride;
+  const int first = std::min(std::max(0, -left + stride - 1) / stride, s.x.count);
+  const int last = std::clamp(s.x.in_extent - left - 2 * apart < 1 ? 0 : (s.x.in_extent - left - 2 * apart - 1) / stride + 1, first, s.x.count);
+  if (first == last || top < 0 || top + (rows - 1) * apart >= s.y.in_extent) {
+    for (int r = 0; r < 2; ++r) depthwise_row(k, s, kernel_w, row + r * apart, in, packed, out, e, 0, s.x.count);
     return;
   }
   depthwise_job<T> job;
   job.channels = int(c);
-  job.count = last - first;
-  job.w = step < 0 ? packed + 8 * c : packed;
-  job.x_step = s.in_pitch;
-  job.y_step = s.out_pitch;
+  job.w = d < 0 ? packed + 8 * c : packed;
+  job.x_step = apart * s.in_pitch;
+  job.y_step = apart * s.out_pitch;
   job.bias = e.bias;
-  job.residual_step = e.residual_pitch;
+  job.residual_step = apart * e.residual_pitch;
   job.relu = e.relu;
-  const T *x[4], *residual[2] = {};
-  T* y[2];
-  for (int r = 0; r < 4; ++r) x[r] = in + ((std::ptrdiff_t(image) * s.y.in_extent + qy + top + r) * s.x.in_extent + first + left) * s.in_pitch;
-  for (int r = 0; r < 2; ++r) {
-    const std::ptrdiff_t at = (std::ptrdiff_t(image) * s.out_h + qy + r) * s.out_w + first;
-    y[r] = out + at * s.out_pitch;
-    if (e.residual != nullptr) residual[r] = e.residual + at * e.residual_pitch;
-    depthwise_row(k, s, kernel_w, row + r, in, packed, out, e, 0, first);
-    depthwise_row(k, s, kernel_w, row + r, in, packed, out, e, last, s.x.count);
+  for (int grid = 0; grid < std::min(apart, last - first); ++grid) {
+    const int q = first + grid;
+    job.count = (last - q + apart - 1) / apart;
+    const T *x[5], *residual[2] = {};
+    T* y[2];
+    for (int r = 0; r < rows; ++r)
+      x[r] = in + ((std::ptrdiff_t(image) * s.y.in_extent + top + r * apart) * s.x.in_extent + q * stride + left) * s.in_pitch;
+    for (int r = 0; r < 2; ++r) {
+      const std::ptrdiff_t at = (std::ptrdiff_t(image) * s.out_h + qy + r * apart) * s.out_w + q;
+      y[r] = out + at * s.out_pitch;
+      if (e.residual != nullptr) residual[r] = e.residual + at * e.residual_pitch;
+    }
+    const T* const* const given = e.residual == nullptr ? nullptr : residual;
+    if (stride == 1)
+      k.depthwise_pair(job, x, y, given, d < 0 ? -c : c);
+    else
+      k.depthwise_pair_s2(job, x, y, given);
   }
-  k.depthwise_pair(job, x, y, e.residual == nullptr ? nullptr : residual, step * c);
+  for (int r = 0; r < 2; ++r) {
+    depthwise_row(k, s, kernel_w, row + r * apart, in, packed, out, e, 0, first);
+    depthwise_row(k, s, kernel_w, row + r * apart, in, packed, out, e, last, s.x.count);
+  }
 }
 
 template <class T>
 void depthwise_run_all(const gather_shape& s, int kernel_w, const T* in, const T* packed, T* out, const gather_epilogue<T>& e) {
   const kernel_table<T>& k = kernels<T>();
-  // Eight rows per task: neighbouring rows read the same inputs.
-  const int blocks = (s.y.count + 7) / 8;
+  const bool pairs = depthwise_by_pairs(k, s);
+  // About eight rows per task: neighbouring rows read the same inputs. A whole number of pairs.
+  const int apart = pairs ? std::abs(s.y.tap_step) : 1, rows = 2 * apart * std::max(1, 4 / apart), blocks = (s.y.count + rows - 1) / rows;
   parallel_for(std::int64_t(s.n) * blocks, [&](std::int64_t i) {
     const std::int64_t image_row = i / blocks * s.y.count;
-    const int begin = int(i % blocks) * 8, end = std::min(s.y.count, begin + 8);
-    for (int q = begin; q < end; q += 2) depthwise_two_rows(k, s, kernel_w, image_row + q, in, packed, out, e);
+    const int begin = int(i % blocks) * rows, end = std::min(s.y.count, begin + rows);
+    for (int q = begin; q < end; ++q) {
+      const bool upper = (q - begin) / apart % 2 == 0;
+      if (pairs && upper && q + apart < end)
+        depthwise_two_rows(k, s, kernel_w, image_row + q, in, packed, out, e);
+      else if (!pairs || upper)
+        depthwise_row(k, s, kernel_w, image_row + q, in, packed, out, e, 0, s.x.count);
+    }
   });
 }
 
-inline int depthwise_parts(const conv_geometry& g) { return int(std::min<std::int64_t>(std::int64_t(g.n) * g.out_h, 24)); }
+/// Whether the data gradient can write blocks of 2x2 pixels, each from 2x2 pixels of dy, instead of four grids one after the other.
+template <class T>
+bool depthwise_spreads(const conv_geometry& g, const gather_epilogue<T>& e) {
+  return g.kernel_h == 3 && g.kernel_w == 3 && g.stride_h == 2 && g.stride_w == 2 && g.dilation_h == 1 && g.dilation_w == 1 &&
+         g.in_c % kernels<T>().lanes == 0 && e.bias == nullptr && e.residual == nullptr && !e.relu;
+}
+
+/// Data gradient of a depthwise 3x3 with stride 2. Block m of an axis, pixels 2m - pad and 2m - pad + 1 of dx, reads pixels m - 1 and m of dy.
+template <class T>
+void depthwise_spread_all(const conv_geometry& g, const T* dy, const T* packed, T* dx) {
+  const kernel_table<T>& k = kernels<T>();
+  struct range {
+    int m0, m1;  // blocks that lie inside with all they read
+    range(int in, int out, int pad) : m0(std::max(1, (pad + 1) / 2)), m1(std::max(m0, std::min(out, (in - 2 + pad) / 2 + 1))) {}
+  };
+  const range y(g.in_h, g.out_h, g.pad_top), x(g.in_w, g.out_w, g.pad_left);
+  const std::ptrdiff_t xp = g.x_pitch(), yp = g.y_pitch();
+  // Pixels [begin, end) of one row of dx, the slow way.
+  const auto piece = [&](int image, int row, int begin, int end) {
+    for (int px = 0; px < 2; ++px) {
+      const gather_shape s = backward_gather(g, row % 2, px);
+      const auto index = [&](int column) { return std::clamp((column - px + 1) / 2, 0, s.x.count); };
+      depthwise_row(k, s, g.kernel_w, std::int64_t(image) * s.y.count + row / 2, dy, packed, dx, {}, index(begin), index(end));
+    }
+  };
+  const int y0 = 2 * y.m0 - g.pad_top, y1 = std::max(y0, 2 * y.m1 - g.pad_top), x0 = 2 * x.m0 - g.pad_left, x1 = std::max(x0, 2 * x.m1 - g.pad_left);
+  constexpr int rows = 4;
+  const int blocks = (y.m1 - y.m0 + rows - 1) / rows;
+  parallel_for(std::int64_t(g.n) * (blocks + 1), [&](std::int64_t i) {
+    const int image = int(i / (blocks + 1)), block = int(i % (blocks + 1));
+    if (block == blocks) {  // what lies above and below
+      for (int row = 0; row < g.in_h; ++row)
+        if (row < y0 || row >= y1) piece(image, row, 0, g.in_w);
+      return;
+    }
+    depthwise_job<T> job;
+    job.channels = g.in_c;
+    job.count = x.m1 - x.m0;
+    job.w = packed;
+    job.x_step = yp;
+    job.y_step = xp;
+    for (int m = y.m0 + block * rows; m < std::min(y.m1, y.m0 + (block + 1) * rows); ++m) {
+      const int row = 2 * m - g.pad_top;
+      if (job.count > 0) {
+        const T* const from = dy + ((std::ptrdiff_t(image) * g.out_h + m) * g.out_w + x.m0 - 1) * yp;
+        T* const to = dx + ((std::ptrdiff_t(image) * g.in_h + row) * g.in_w + x0) * xp;
+        const T* const sources[2] = {from - g.out_w * yp, from};
+        T* const targets[2] = {to, to + g.in_w * xp};
+        k.depthwise_spread(job, sources, targets);
+      }
+      for (int r = row; r < row + 2; ++r) piece(image, r, 0, std::min(x0, g.in_w)), piece(image, r, std::min(x1, g.in_w), g.in_w);
+    }
+  });
+}
+
+inline int depthwise_parts(const conv_geometry& g) { return int(std::min<std::int64_t>((std::int64_t(g.n) * g.out_h + 1) / 2, 24)); }
 
 template <class T>
 std::size_t depthwise_backward_weights_elements(const conv_geometry& g) {
   return std::size_t(depthwise_parts(g)) * g.kernel_h * g.kernel_w * g.in_c;
+}
+
+/// Adds to z ([tap][channels]) what output rows [begin, end) of the batch give.
+template <class T>
+void depthwise_weights_rows(const kernel_table<T>& k, const conv_geometry& g, std::int64_t begin, std::int64_t end, const T* x, const T* dy, T* z) {
+  const int c = g.in_c;
+  const std::ptrdiff_t xp = g.x_pitch(), dyp = g.y_pitch();
+  const bool nine = g.kernel_h == 3 && g.kernel_w == 3 && c % k.lanes == 0;
+  int lo = 0, hi = g.out_w;  // columns whose taps lie inside, all of them
+  tap_range(g, 0, lo, hi);
+  tap_range(g, g.kernel_w - 1, lo, hi);
+  if (lo >= hi) lo = hi = 0;
+  int tap[max_depthwise_taps];
+  std::ptrdiff_t offset[max_depthwise_taps];
+  for (std::int64_t row = begin; row < end;) {
+    const int image = int(row / g.out_h), oy = int(row % g.out_h), y0 = oy * g.stride_h - g.pad_top, span = (g.kernel_h - 1) * g.dilation_h;
+    const auto source = [&](int y, int column) { return x + ((std::ptrdiff_t(image) * g.in_h + y) * g.in_w + column) * xp; };
+    const bool fast = nine && lo < hi && y0 >= 0 && y0 + span < g.in_h;
+    const int rows = fast && row + 1 < end && oy + 1 < g.out_h && y0 + g.stride_h + span < g.in_h ? 2 : 1;
+    if (fast) {
+      const T *sources[6], *gradients[2];
+      for (int r = 0; r < rows; ++r) {
+        gradients[r] = dy + ((row + r) * g.out_w + lo) * dyp;
+        for (int ky = 0; ky < 3; ++ky) sources[3 * r + ky] = source(y0 + r * g.stride_h + ky * g.dilation_h, lo * g.stride_w - g.pad_left);
+      }
+      k.depthwise_weights[rows - 1](c, hi - lo, gradients, dyp, sources, g.stride_w * xp, g.dilation_w * xp, z);
+    }
+    for (int r = 0; r < rows; ++r, ++row) {
+      const auto each_tap = [&](int q, const auto& use) {  // the taps of pixel q that lie inside
+        for (int ky = 0; ky < g.kernel_h; ++ky) {
+          const int y = y0 + r * g.stride_h + ky * g.dilation_h;
+          if (unsigned(y) >= unsigned(g.in_h)) continue;
+          for (int kx = 0; kx < g.kernel_w; ++kx) {
+            const int column = q * g.stride_w - g.pad_left + kx * g.dilation_w;
+            if (unsigned(column) < unsigned(g.in_w)) use(ky * g.kernel_w + kx, source(y, column));
+          }
+        }
+      };
+      if (!fast && lo < hi)
+        each_tap(lo, [&](int t, const T* from) {
+          k.column_sums(c, hi - lo, dy + (row * g.out_w + lo) * dyp, dyp, from, g.stride_w * xp, z + std::ptrdiff_t(t) * c, false);
+        });
+      for (int q = lo == 0 ? hi : 0; q < g.out_w; q = q + 1 == lo ? hi : q + 1) {
+        int taps = 0;
+        each_tap(q, [&](int t, const T* from) { tap[taps] = t, offset[taps++] = from - x; });
+        k.depthwise_weights_pixel(c, dy + (row * g.out_w + q) * dyp, x, taps, tap, offset, z);
+      }
+    }
+  }
 }
 
 template <class T>
@@ -132,52 +261,16 @@ void depthwise_backward_weights(const conv_geometry& g, const T* x, const T* dy,
   const kernel_table<T>& k = kernels<T>();
   const int taps = g.kernel_h * g.kernel_w, c = g.in_c, parts = depthwise_parts(g);
   const std::int64_t rows = std::int64_t(g.n) * g.out_h;
-  const std::ptrdiff_t xp = g.x_pitch(), dyp = g.y_pitch();
   parallel_for(parts, [&](std::int64_t part) {
     T* const z = workspace + part * taps * c;
     for (std::ptrdiff_t i = 0; i < std::ptrdiff_t(taps) * c; ++i) z[i] = T(0);
-    for (std::int64_t row = rows * part / parts; row < rows * (part + 1) / parts; ++row) {
-      const int image = int(row / g.out_h), oy = int(row % g.out_h);
-      int done0 = 0, done1 = 0;  // columns that the fast loop has taken
-      const int y0 = oy * g.stride_h - g.pad_top;
-      if (g.kernel_h == 3 && g.kernel_w == 3 && c % k.lanes == 0 && y0 >= 0 && y0 + 2 * g.dilation_h < g.in_h) {
-        int lo = 0, hi = g.out_w;
-        tap_range(g, 0, lo, hi);
-        tap_range(g, 2, lo, hi);
-        if (lo < hi) {
-          const T* rows_of_x[3];
-          for (int ky = 0; ky < 3; ++ky)
-            rows_of_x[ky] = x + ((std::ptrdiff_t(image) * g.in_h + y0 + ky * g.dilation_h) * g.in_w + lo * g.stride_w - g.pad_left) * xp;
-          k.depthwise_weights(c, hi - lo, dy + (row * g.out_w + lo) * dyp, dyp, rows_of_x, g.stride_w * xp, g.dilation_w * xp, z);
-          done0 = lo, done1 = hi;
-        }
-      }
-      for (int t = 0; t < taps; ++t) {
-        const int ky = t / g.kernel_w, kx = t % g.kernel_w, y = oy * g.stride_h - g.pad_top + ky * g.dilation_h;
-        if (unsigned(y) >= unsigned(g.in_h)) continue;
-        int lo = 0, hi = g.out_w;
-        tap_range(g, kx, lo, hi);
-        const auto sum = [&](int from, int to) {
-          const int column = from * g.stride_w - g.pad_left + kx * g.dilation_w;
-          if (from < to)
-            k.column_sums(c, to - from, dy + (row * g.out_w + from) * dyp, dyp, x + ((std::ptrdiff_t(image) * g.in_h + y) * g.in_w + column) * xp,
-                          g.stride_w * xp, z + std::ptrdiff_t(t) * c, false);
-        };
-        if (done0 == done1) {
-          sum(lo, hi);
-        } else {
-          sum(lo, done0);
-          sum(done1, hi);
-        }
-      }
-    }
+    depthwise_weights_rows(k, g, rows * part / parts, rows * (part + 1) / parts, x, dy, z);
   });
+  // In order of the parts, whole rows of channels at a time.
+  for (int part = 1; part < parts; ++part)
+    for (std::ptrdiff_t i = 0; i < std::ptrdiff_t(taps) * c; ++i) workspace[i] += workspace[std::ptrdiff_t(part) * taps * c + i];
   for (int ch = 0; ch < c; ++ch)
-    for (int t = 0; t < taps; ++t) {
-      T s = 0;
-      for (int part = 0; part < parts; ++part) s += workspace[(std::ptrdiff_t(part) * taps + t) * c + ch];
-      dw[std::ptrdiff_t(ch) * taps + t] = s;
-    }
+    for (int t = 0; t < taps; ++t) dw[std::ptrdiff_t(ch) * taps + t] = workspace[std::ptrdiff_t(t) * c + ch];
 }
 
 }  // namespace rsseg::cpu
