@@ -5,25 +5,16 @@
 #include "rsseg/model/model.hpp"
 #include "rsseg/nets/unet.hpp"
 #include "rsseg/train/evaluate.hpp"
+#include "scene_helpers.hpp"
 
 using namespace rsseg;
+using test::info_of, test::scene_of;
 
 namespace {
 struct Local : Network<Chain<Named<"a", Conv<8, Kernel<3>>>, ReLU, MaxPool<>, Named<"b", Conv<8, Kernel<3>>>, ReLU,
                              Upsample<2, 1, false, interpolation::nearest>, Named<"h", Conv<3>>>> {};
 const network_entry local = {"local", "", "", "", &Local::build, {}, 2, 0, 2, true};
 
-io::raster_info info_of(int w, int h) {
-  io::raster_info i;
-  i.width = w, i.height = h, i.bands = 3, i.type = io::sample_type::u8;
-  return i;
-}
-std::unique_ptr<io::raster_source> scene_of(int w, int h) {
-  std::vector<float> v(std::size_t(w) * std::size_t(h) * 3);
-  random_stream r(3, 9);
-  for (float& x : v) x = float(r.below(256));
-  return io::memory_source(info_of(w, h), std::move(v));
-}
 std::vector<std::uint8_t> map_of(basic_model<float>& m, const network_entry& e, int w, int h, int tile, int overlap, bool blend,
                                  bool* exact = nullptr) {
   const auto source = scene_of(w, h);

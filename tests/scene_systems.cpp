@@ -9,23 +9,14 @@
 
 #include "data_helpers.hpp"
 #include "rsseg/scene/systems.hpp"
+#include "scene_helpers.hpp"
 
 using namespace rsseg;
+using test::info_of, test::scene_of;
 
 namespace {
 using Small = BranchSize<18, 4, 8>;
 
-io::raster_info info_of(int w, int h) {
-  io::raster_info i;
-  i.width = w, i.height = h, i.bands = 3, i.type = io::sample_type::u8;
-  return i;
-}
-std::unique_ptr<io::raster_source> scene_of(int w, int h) {
-  std::vector<float> v(std::size_t(w) * std::size_t(h) * 3);
-  random_stream r(3, 9);
-  for (float& x : v) x = float(r.below(256));
-  return io::memory_source(info_of(w, h), std::move(v));
-}
 std::shared_ptr<scene::glnet_networks> small_glnet(int patch) {
   auto n = std::make_shared<scene::glnet_networks>();
   n->parts = glnet_parts_of<Small>, n->options.classes = 3, n->options.bands = 3, n->patch = patch, n->overlap = 0;
@@ -235,8 +226,7 @@ TEST_SUITE("scene") {
   }
 
   TEST_CASE("every system trains a step of every stage and maps a scene in every mode") {
-    std::string folder = (std::filesystem::temp_directory_path() / "rsseg-systems-XXXXXX").string();
-    REQUIRE(::mkdtemp(folder.data()));
+    const test::temporary_folder folder;
     for (const auto& [name, patch, view] : {std::tuple<const char*, int, int>{"glnet-compact", 32, 64},
                                             {"magnet-compact", 32, 64},
                                             {"fctl-compact", 32, 96},
@@ -256,7 +246,7 @@ TEST_SUITE("scene") {
         for (int y = 0; y < view; ++y)
           for (int x = 0; x < view; ++x)
             b.targets(n, 0, y, x) = y < 4 ? 255 : x > view / 8 && x < view / 2 && y > view / 4 && y < view / 2 ? 1 : n * 2;
-      const std::string to = folder + "/" + name;
+      const std::string to = folder.file(name);
       for (std::size_t stage = 0; stage < sys->stages.size(); ++stage) {
         CAPTURE(stage);
         const auto learner = sys->learner(*sys, int(stage), s, to, 1);
@@ -287,6 +277,5 @@ TEST_SUITE("scene") {
         CHECK(made.predictor->bytes() > 0);
       }
     }
-    std::filesystem::remove_all(folder);
   }
 }

@@ -5,51 +5,16 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "io_temp.hpp"
 #include "rsseg/nets/smaf_net.hpp"
 #include "rsseg/train/adversarial.hpp"
+#include "squares.hpp"
 
 using namespace rsseg;
 namespace fs = std::filesystem;
+using test::squares, test::temporary_folder;
 
 namespace {
-/// Bright squares on dark noise, a stripe of ignored pixels.
-class bright_squares final : public data::dataset {
- public:
-  std::size_t size() const override { return 4; }
-  std::string name(std::size_t i) const override { return "square " + std::to_string(i); }
-  const data::class_table& classes() const override { return classes_; }
-  int bands() const override { return 3; }
-  std::shared_ptr<const data::sample> load(std::size_t i) const override {
-    auto s = std::make_shared<data::sample>();
-    const int n = 32;
-    s->name = name(i);
-    s->image.height = s->image.width = s->labels.height = s->labels.width = n, s->image.bands = 3;
-    std::vector<std::uint8_t> v;
-    random_stream r(11, i);
-    const int left = int(r.below(16)), top = int(r.below(16));
-    for (int y = 0; y < n; ++y)
-      for (int x = 0; x < n; ++x) {
-        const bool in = x >= left && x < left + 12 && y >= top && y < top + 12;
-        for (int c = 0; c < 3; ++c) v.push_back(std::uint8_t((in ? 170 : 60) + int(r.below(60))));
-        s->labels.ids.push_back(y < 2 ? 255 : in);
-      }
-    s->image.values = std::move(v);
-    return s;
-  }
-
- private:
-  data::class_table classes_ = data::class_table::numbered(2);
-};
-
-struct folder {
-  fs::path path;
-  folder() {
-    std::string t = (fs::temp_directory_path() / "rsseg-adversarial-XXXXXX").string();
-    path = ::mkdtemp(t.data());
-  }
-  ~folder() { fs::remove_all(path); }
-};
-
 constexpr adversarial_stage stage{&SMAFGenerator<from_data, 2>::build, &SMAFDiscriminator<from_data, 2>::build, "disc", 2e-3, 0.5};
 const build_options two_classes{.classes = 2, .bands = 3};
 
@@ -61,7 +26,7 @@ outcome train_for(const fs::path& out, std::uint64_t steps, std::uint64_t stop_a
   train::train_options o;
   o.out = out.string(), o.steps = steps, o.batch = 2, o.workers = 0, o.resume = resume, o.seed = 3;
   o.augment = data::augment_options::none(), o.augment.crop_height = o.augment.crop_width = 32;
-  train::adversarial_trainer t(stage, two_classes, std::make_shared<bright_squares>(), o);
+  train::adversarial_trainer t(stage, two_classes, std::make_shared<squares>(4, 32), o);
   std::uint64_t now = 0;
   train::train_events e;
   e.step = [&](const train::training_state& s, double, double, double) { now = s.step; };
@@ -79,7 +44,7 @@ double mean_of(const std::vector<nlohmann::json>& log, const char* field, std::s
 }  // namespace
 
 TEST_CASE("adversarial pre-training: the generator learns the classes, the discriminator to tell, and it repeats across a stop") {
-  folder a, b;
+  temporary_folder a, b;
   const outcome whole = train_for(a.path, 40, 0, false);
   const auto& log = whole.result.log;
   REQUIRE(log.size() == 40);
@@ -100,11 +65,11 @@ TEST_CASE("adversarial pre-training: the generator learns the classes, the discr
 }
 
 TEST_CASE("what was learnt goes to the network of the second stage, where generator and discriminator stay as they are") {
-  folder a;
+  temporary_folder a;
   train::train_options o;
   o.out = a.path.string(), o.steps = 2, o.batch = 2, o.workers = 0;
   o.augment = data::augment_options::none(), o.augment.crop_height = o.augment.crop_width = 32;
-  const auto set = std::make_shared<bright_squares>();
+  const auto set = std::make_shared<squares>(4, 32);
   train::adversarial_trainer t(stage, two_classes, set, o);
   t.run({});
   basic_model<float> second(&SMAFSegmenter<from_data, 2>::build, two_classes);

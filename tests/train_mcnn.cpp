@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "io_temp.hpp"
 #include "rsseg/scene/vote.hpp"
 #include "rsseg/train/mcnn.hpp"
 
@@ -123,8 +124,8 @@ TEST_CASE("logistic regression: the gradient vanishes, known answers, constant f
 }
 
 TEST_CASE("MCNN trains in two stages and tells textures apart; what it leaves is a file") {
-  std::string t = (fs::temp_directory_path() / "rsseg-mcnn-XXXXXX").string();
-  const fs::path dir = ::mkdtemp(t.data());
+  const test::temporary_folder folder;
+  const fs::path& dir = folder.path;
   const auto set = std::make_shared<textures>();
   basic_model<float> map(&MCNNMap<>::build, {.classes = 2, .bands = 3});
   map.weights().initialise(1);
@@ -146,7 +147,6 @@ TEST_CASE("MCNN trains in two stages and tells textures apart; what it leaves is
     for (int x = 56; x < 104; ++x)
       if (x < 70 || x > 90) right += (voted(0, 1, y, x) > voted(0, 0, y, x)) == (s->labels.at(y, x) == 1), ++all;
   CHECK(right > 0.9 * all);
-  fs::remove_all(dir);
 }
 
 TEST_CASE("votes: counted in the window, cut at the border, the smallest class of equals first") {

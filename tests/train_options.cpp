@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "io_temp.hpp"
 #include "rsseg/train/loss_options.hpp"
 
 using namespace rsseg;
@@ -85,8 +86,8 @@ TEST_CASE("class weights as text and as files") {
   CHECK(median == std::vector<float>{2, 1, 0.4f});
   CHECK(inverse[0] == doctest::Approx(5 * inverse[2]));
   CHECK(class_weights_for("effective:0.5", set)[1] == doctest::Approx(0.5 / 0.75 * 3 / (1 + 0.5 / 0.75 + 0.5 / (1 - 1 / 32.0))));
-  std::string t = (fs::temp_directory_path() / "rsseg-weights-XXXXXX").string();
-  const fs::path dir = ::mkdtemp(t.data());
+  const test::temporary_folder folder;
+  const fs::path& dir = folder.path;
   const auto file = [&](const std::string& text) {
     std::ofstream(dir / "w") << text;
     return class_weights_for((dir / "w").string(), set);
@@ -99,7 +100,6 @@ TEST_CASE("class weights as text and as files") {
                           R"({"car": 1, "road": 1, "tree": 1, "sea": 1})"})
     CHECK_THROWS_WITH_AS(file(bad), doctest::Contains((dir / "w").string().c_str()), input_error);
   for (const char* bad : {"magic", "effective:2", "effective:x"}) CHECK_THROWS_AS(class_weights_for(bad, set), usage_error);
-  fs::remove_all(dir);
 }
 
 TEST_CASE("samplers as text") {

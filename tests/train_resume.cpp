@@ -6,55 +6,15 @@
 #include <filesystem>
 
 #include "data_helpers.hpp"
-#include "rsseg/data/dataset.hpp"
 #include "rsseg/nets/unet.hpp"
 #include "rsseg/train/trainer.hpp"
+#include "squares.hpp"
 
 using namespace rsseg;
 namespace fs = std::filesystem;
+using test::squares, test::temporary_folder;
 
 namespace {
-/// Bright squares on a dark, noisy ground: class 1 on class 0, with a frame of ignored pixels.
-class squares final : public data::dataset {
- public:
-  explicit squares(std::size_t images) : images_(images), classes_(data::class_table::numbered(2)) {}
-  std::size_t size() const override { return images_; }
-  std::string name(std::size_t i) const override { return "square " + std::to_string(i); }
-  const data::class_table& classes() const override { return classes_; }
-  int bands() const override { return 3; }
-  std::shared_ptr<const data::sample> load(std::size_t i) const override {
-    auto s = std::make_shared<data::sample>();
-    const int n = 48;
-    s->name = name(i);
-    s->image.height = s->image.width = s->labels.height = s->labels.width = n, s->image.bands = 3;
-    std::vector<std::uint8_t> v(std::size_t(n) * n * 3);
-    s->labels.ids.assign(std::size_t(n) * n, 0);
-    random_stream r(11, i);
-    const int left = int(r.below(24)), top = int(r.below(24)), side = 10 + int(r.below(14));
-    for (int y = 0; y < n; ++y)
-      for (int x = 0; x < n; ++x) {
-        const bool in = x >= left && x < left + side && y >= top && y < top + side;
-        for (int c = 0; c < 3; ++c) v[(std::size_t(y) * n + std::size_t(x)) * 3 + std::size_t(c)] = std::uint8_t((in ? 150 : 60) + int(r.below(80)));
-        s->labels.ids[std::size_t(y) * n + std::size_t(x)] = x == 0 || y == 0 ? 255 : in;
-      }
-    s->image.values = std::move(v);
-    return s;
-  }
-
- private:
-  std::size_t images_;
-  data::class_table classes_;
-};
-
-struct temporary {
-  fs::path path;
-  temporary() {
-    std::string t = (fs::temp_directory_path() / "rsseg-train-XXXXXX").string();
-    path = ::mkdtemp(t.data());
-  }
-  ~temporary() { fs::remove_all(path); }
-};
-
 const network_entry tiny = {"tiny", "U-Net of 4", "", "", &UNet<from_data, 4>::build, {}, 1, 0, 16, true};
 
 struct outcome {
@@ -87,7 +47,7 @@ outcome train_for(const fs::path& out, std::uint64_t steps, std::uint64_t stop_a
 }  // namespace
 
 TEST_CASE("training learns, repeats, and resumes bit for bit with any number of loader threads") {
-  temporary a, b, c;
+  temporary_folder a, b, c;
   const outcome whole = train_for(a.path, 60, 0, false, 2);
   CHECK(whole.result.state.best_miou > 0.8);
   CHECK(whole.result.state.running_loss < 0.5 * whole.result.log[0]["loss"].get<double>());
@@ -105,7 +65,7 @@ TEST_CASE("training learns, repeats, and resumes bit for bit with any number of 
 }
 
 TEST_CASE("a checkpoint of another training is refused, a damaged one too") {
-  temporary a;
+  temporary_folder a;
   train_for(a.path, 4, 0, false, 0);
   CHECK_THROWS_WITH_AS(train_for(a.path, 5, 0, true, 0), doctest::Contains("steps"), input_error);
   const auto file = a.path / "checkpoint.safetensors";
@@ -114,12 +74,12 @@ TEST_CASE("a checkpoint of another training is refused, a damaged one too") {
 }
 
 TEST_CASE("a loss that is no number stops the training and names the remedy") {
-  temporary a;
+  temporary_folder a;
   CHECK_THROWS_WITH_AS(train_for(a.path, 40, 0, false, 0, train::optimizer_kind::sgd, 1e30), doctest::Contains("--lr"), numeric_error);
 }
 
 TEST_CASE("weights go to a file and back, refuse another network, and adapt to another band count") {
-  temporary a;
+  temporary_folder a;
   build_options b;
   b.classes = 2, b.bands = 3;
   basic_model<float> m(tiny.build, b), same(tiny.build, b);

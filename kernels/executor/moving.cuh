@@ -7,47 +7,14 @@
 #include "call.cuh"
 #include "rsseg/graph/ops/arrange.hpp"
 #include "rsseg/graph/ops/resize.hpp"
+#include "rsseg/graph/resize_samples.hpp"
 
 namespace rsseg::cuda {
 inline namespace RSSEG_BACKEND_NS {
 
-/// Output i reads (1 - f) * in[low] + f * in[high].
-struct axis_sample {
-  int low, high;
-  float f;
-};
-/// Outputs [first, last) that read an input position.
-struct axis_readers {
-  int first, last;
-};
-inline axis_sample sample_at(const graph::attributes& a, int i, int in, int out) {
-  if (graph::interpolation(a.mode) == graph::interpolation::nearest) {
-    std::int64_t low = a.alpha > 0 ? std::int64_t(double(i) * a.alpha) : std::int64_t(i) * in / out;
-    if (low > in - 1) low = in - 1;
-    return {int(low), int(low), 0};
-  }
-  double at;
-  if (a.flag)
-    at = out > 1 ? double(i) * (in - 1) / (out - 1) : 0;
-  else
-    at = (i + 0.5) * (a.alpha > 0 ? a.alpha : double(in) / out) - 0.5;
-  if (at < 0) at = 0;
-  int low = int(at);
-  if (low > in - 1) low = in - 1;
-  const int high = low + 1 < in ? low + 1 : low;
-  return {low, high, high > low ? float(at - low) : 0.0f};
-}
-inline void fill_samples(const graph::attributes& a, int in, int out, axis_sample* table) {
-  for (int i = 0; i < out; ++i) table[i] = sample_at(a, i, in, out);
-}
-inline void fill_readers(const axis_sample* table, int in, int out, axis_readers* r) {
-  for (int i = 0; i < in; ++i) r[i] = {out, 0};
-  for (int i = 0; i < out; ++i)
-    for (int at : {table[i].low, table[i].high}) {
-      if (i < r[at].first) r[at].first = i;
-      if (i + 1 > r[at].last) r[at].last = i + 1;
-    }
-}
+using axis_sample = graph::axis_sample<float>;
+using graph::axis_readers, graph::fill_readers, graph::fill_samples;
+
 inline std::size_t resize_table(const graph::graph&, int id, const shape* s) { return sizeof(axis_sample) * std::size_t(s[id].h + s[id].w); }
 inline void fill_resize_table(const graph::graph& g, int id, const shape* s, void* to) {
   const shape in = s[g.input_of(id, 0)], out = s[id];

@@ -8,52 +8,16 @@
 #include <filesystem>
 
 #define RSSEG_WITH_CUDA 1
-#include "rsseg/data/dataset.hpp"
+#include "../io_temp.hpp"
+#include "../squares.hpp"
 #include "rsseg/nets/entry.hpp"
 #include "rsseg/train/trainer.hpp"
 
 using namespace rsseg;
 namespace fs = std::filesystem;
+using test::squares, test::temporary_folder;
 
 namespace {
-/// Bright squares on a dark, noisy ground.
-class small_squares final : public data::dataset {
- public:
-  explicit small_squares(std::size_t images) : images_(images), classes_(data::class_table::numbered(2)) {}
-  std::size_t size() const override { return images_; }
-  std::string name(std::size_t i) const override { return "square " + std::to_string(i); }
-  const data::class_table& classes() const override { return classes_; }
-  int bands() const override { return 3; }
-  std::shared_ptr<const data::sample> load(std::size_t i) const override {
-    auto s = std::make_shared<data::sample>();
-    const int n = 24;
-    s->name = name(i);
-    s->image.height = s->image.width = s->labels.height = s->labels.width = n, s->image.bands = 3;
-    std::vector<std::uint8_t> v(std::size_t(n) * n * 3);
-    s->labels.ids.assign(std::size_t(n) * n, 0);
-    random_stream r(11, i);
-    for (int y = 0; y < n; ++y)
-      for (int x = 0; x < n; ++x) {
-        const bool in = x >= 8 && x < 20 && y >= int(i) && y < 16 + int(i);
-        for (int c = 0; c < 3; ++c) v[(std::size_t(y) * n + std::size_t(x)) * 3 + std::size_t(c)] = std::uint8_t((in ? 150 : 60) + int(r.below(80)));
-        s->labels.ids[std::size_t(y) * n + std::size_t(x)] = in;
-      }
-    s->image.values = std::move(v);
-    return s;
-  }
-
- private:
-  std::size_t images_;
-  data::class_table classes_;
-};
-struct folder {
-  fs::path path;
-  folder() {
-    std::string t = (fs::temp_directory_path() / "rsseg-cuda-XXXXXX").string();
-    path = ::mkdtemp(t.data());
-  }
-  ~folder() { fs::remove_all(path); }
-};
 /// Small enough for kernels that run as fibers.
 void build_narrow(builder& b) {
   const value x = b.input("x", from_data);
@@ -80,7 +44,7 @@ outcome train_on(bool cuda, const fs::path& out, std::uint64_t stop_at, bool res
   if (cuda) o.cuda = std::make_shared<train::cuda_learner>(m, cuda::backend_options{});
   train::weights_info info;
   info.network = "narrow", info.classes = 2, info.bands = 3, info.normalize = "unit";
-  train::trainer t(narrow, m, std::make_shared<small_squares>(4), std::make_shared<small_squares>(1), info, o);
+  train::trainer t(narrow, m, std::make_shared<squares>(4, 24), std::make_shared<squares>(1, 24), info, o);
   train::train_events e;
   std::uint64_t now = 0;
   e.step = [&](const train::training_state& s, double, double, double) { now = s.step; };
@@ -93,7 +57,7 @@ outcome train_on(bool cuda, const fs::path& out, std::uint64_t stop_at, bool res
 }  // namespace
 
 TEST_CASE("executor: the trainer on a device follows the CPU, and resumes bit for bit") {
-  folder a, b, c;
+  temporary_folder a, b, c;
   const outcome host = train_on(false, a.path, 0, false), device = train_on(true, b.path, 0, false);
   REQUIRE(device.result.log.size() == host.result.log.size());
   int steps = 0;
@@ -113,7 +77,7 @@ TEST_CASE("executor: the trainer on a device follows the CPU, and resumes bit fo
 }
 
 TEST_CASE("executor: accumulated gradients in the trainer") {
-  folder a, b;
+  temporary_folder a, b;
   const outcome host = train_on(false, a.path, 0, false, 3), device = train_on(true, b.path, 0, false, 3);
   CHECK(std::abs(device.result.last_loss - host.result.last_loss) < 1e-3);
 }

@@ -1,56 +1,21 @@
 // SPDX-License-Identifier: MIT
-// Resizing and its adjoint (graph/ops/resize.hpp gives the sampling rules). Positions are computed once per axis into tables in the
-// workspace, in double precision. The adjoint is a gather: every input pixel adds up the outputs that read it, in order, so that threads
-// never meet; since positions grow with the output index, those outputs are one interval per axis.
+// Resizing and its adjoint. Positions are computed once per axis (graph/resize_samples.hpp) into tables in the workspace. The adjoint is a
+// gather: every input pixel adds up the outputs that read it, in order, so that threads never meet.
 #pragma once
 #include <cmath>
 
 #include "rsseg/cpu/call.hpp"
 #include "rsseg/cpu/loops.hpp"
 #include "rsseg/graph/ops/resize.hpp"
+#include "rsseg/graph/resize_samples.hpp"
 
 namespace rsseg::cpu {
 
 namespace detail {
-/// Output i reads (1 - f) * in[low] + f * in[high].
-struct sample {
-  int low, high;
-  double f;
-};
-/// Outputs [first, last) that read an input position.
-struct readers {
-  int first, last;
-};
+using sample = graph::axis_sample<double>;
+using graph::fill_readers, graph::fill_samples;
+using readers = graph::axis_readers;
 
-/// Position that output i of an axis reads.
-inline sample sample_at(const graph::attributes& a, int i, int in, int out) {
-  if (graph::interpolation(a.mode) == graph::interpolation::nearest) {
-    std::int64_t low = a.alpha > 0 ? std::int64_t(double(i) * a.alpha) : std::int64_t(i) * in / out;
-    if (low > in - 1) low = in - 1;
-    return {int(low), int(low), 0};
-  }
-  double at;
-  if (a.flag)
-    at = out > 1 ? double(i) * (in - 1) / (out - 1) : 0;
-  else
-    at = (i + 0.5) * (a.alpha > 0 ? a.alpha : double(in) / out) - 0.5;
-  if (at < 0) at = 0;
-  int low = int(at);
-  if (low > in - 1) low = in - 1;
-  const int high = low + 1 < in ? low + 1 : low;
-  return {low, high, high > low ? at - low : 0};
-}
-inline void fill_samples(const graph::attributes& a, int in, int out, sample* table) {
-  for (int i = 0; i < out; ++i) table[i] = sample_at(a, i, in, out);
-}
-inline void fill_readers(const sample* table, int in, int out, readers* r) {
-  for (int i = 0; i < in; ++i) r[i] = {out, 0};
-  for (int i = 0; i < out; ++i)
-    for (int at : {table[i].low, table[i].high}) {
-      if (i < r[at].first) r[at].first = i;
-      if (i + 1 > r[at].last) r[at].last = i + 1;
-    }
-}
 /// Weight of input position `at` in output sample s.
 template <class T>
 RSSEG_ALWAYS_INLINE T weight_of(const sample& s, int at) {
