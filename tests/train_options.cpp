@@ -75,6 +75,7 @@ TEST_CASE("losses as text") {
                           "focal:nan"})
     CHECK_THROWS_AS(parse_loss(bad), usage_error);
   CHECK_THROWS_WITH_AS(parse_loss("ce+focal:gama=2"), doctest::Contains("gama=2"), usage_error);
+  CHECK_THROWS_WITH_AS(parse_loss("focal:gamma=-1"), doctest::Contains("use gamma=G, 0 <= G <= 100"), usage_error);
   CHECK(parse_edge_loss("hed") == graph::edge_loss::balanced);
   CHECK_THROWS_AS(parse_edge_loss("sobel"), usage_error);
 }

@@ -18,9 +18,10 @@ namespace rsseg::train {
 
 namespace detail {
 
-/// "a,b=2,3": calls take(key, has a value, value); an item that is a bare number has an empty key. Throws usage_error with `where` in front.
+/// "a,b=2,3": calls take(key, has a value, value); an item that is a bare number has an empty key. Throws usage_error with `where` in front
+/// and `allowed` behind.
 template <class Take>
-void parse_items(const std::string& items, const std::string& where, const Take& take) {
+void parse_items(const std::string& items, const std::string& where, const std::string& allowed, const Take& take) {
   for (std::size_t at = 0; at < items.size() || at == 0;) {
     const std::size_t end = std::min(items.find(',', at), items.size());
     const std::string item = items.substr(at, end - at);
@@ -31,9 +32,28 @@ void parse_items(const std::string& items, const std::string& where, const Take&
     const bool numeric = !number.empty() && *rest == 0 && std::isfinite(v);
     if (equals != std::string::npos && !numeric) throw usage_error(where + ": \"" + item + "\" has no number behind the =");
     const std::string key = equals != std::string::npos ? item.substr(0, equals) : numeric ? "" : item;
-    if (!take(key, numeric, v)) throw usage_error(where + ": option \"" + item + "\" is unknown or out of range");
+    if (!take(key, numeric, v)) throw usage_error(where + ": option \"" + item + "\" is unknown or out of range; use " + allowed);
     at = end + 1;
     if (end == items.size()) break;
+  }
+}
+
+/// What may stand behind the colon of a loss.
+inline const char* options_of(graph::loss_kind kind) {
+  switch (kind) {
+    case graph::loss_kind::cross_entropy:
+      return "smoothing=S, 0 <= S <= 0.999";
+    case graph::loss_kind::focal:
+      return "gamma=G, 0 <= G <= 100";
+    case graph::loss_kind::dice:
+    case graph::loss_kind::jaccard:
+      return "smooth=S, S >= 0, or present";
+    case graph::loss_kind::tversky:
+      return "alpha=A, beta=B, smooth=S, each >= 0, or present";
+    case graph::loss_kind::lovasz:
+      return "per-image or all";
+    default:
+      return "threshold=T, 0 < T <= 1, or kept=K, a count or a share of the pixels";
   }
 }
 
@@ -63,7 +83,7 @@ inline graph::loss_term parse_term(const std::string& part, const std::string& t
     throw usage_error("loss \"" + text + "\": \"" + name +
                       "\" is unknown; use ce, focal, dice, jaccard, tversky, lovasz, ohem, or a sum such as ce+dice or ce+0.5*lovasz");
   if (colon == std::string::npos) return t;
-  parse_items(part.substr(colon + 1), where, [&](const std::string& key, bool has, double v) {
+  parse_items(part.substr(colon + 1), where, options_of(t.kind), [&](const std::string& key, bool has, double v) {
     const auto set = [&](double& to, double low, double high) { return has && v >= low && v <= high ? (to = v, true) : false; };
     switch (t.kind) {
       case loss_kind::cross_entropy:
