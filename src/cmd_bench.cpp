@@ -242,11 +242,19 @@ void add_bench(CLI::App& app, common_options& common) {
     }
     basic_model<float> model(e.build, b);
     if (!device) model.weights().initialise(1);
-    std::vector<tensor<float>> inputs;
-    std::vector<const tensor<float>*> pointers;
+    if (o->train && device)
+      device->prepare_training(graph::loss_options{}, o->recompute), device->set_update({});
+    else if (o->train)
+      model.prepare_training(graph::loss_options{}, o->recompute);
+    if (device && o->profile) throw usage_error("--profile measures the CPU's operators; leave out the device");
+    cpu::engine<float>* const engine = device ? nullptr : o->train ? &model.training() : &model.inference();
+    std::vector<shape> extents;
     const graph::graph g = lower_network(e.build, b);
     for (int i = 0; i < g.nodes.size(); ++i)
-      if (g.nodes[i].kind == graph::op::input) inputs.emplace_back(shape{in.n, g.nodes[i].channels, in.h, in.w});
+      if (g.nodes[i].kind == graph::op::input) extents.push_back(shape{in.n, g.nodes[i].channels, in.h, in.w});
+    if (engine) engine->plan_only(extents, memory_for({}));  // too large is known before anything is filled
+    std::vector<tensor<float>> inputs(extents.begin(), extents.end());
+    std::vector<const tensor<float>*> pointers;
     random_stream r(1, 2);
     for (auto& x : inputs) {
       for (float& v : x) v = float(r.uniform(-1, 1));
@@ -254,15 +262,9 @@ void add_bench(CLI::App& app, common_options& common) {
     }
     tensor<std::int32_t> labels(shape{in.n, 1, in.h, in.w});
     for (auto& v : labels) v = std::int32_t(r.below(std::uint32_t(o->classes)));
-    if (o->train && device)
-      device->prepare_training(graph::loss_options{}, o->recompute), device->set_update({});
-    else if (o->train)
-      model.prepare_training(graph::loss_options{}, o->recompute);
     std::unique_ptr<train::optimizer<float>> sgd;
     if (!device && o->train && o->update)
       sgd = std::make_unique<train::optimizer<float>>(model.weights(), train::optimizer_options{.weight_decay = 1e-4});
-    if (device && o->profile) throw usage_error("--profile measures the CPU's operators; leave out the device");
-    cpu::engine<float>* const engine = device ? nullptr : o->train ? &model.training() : &model.inference();
     node_times times;
     const auto clock = [&device] { return now(device != nullptr); };
     std::vector<double> seconds;
@@ -290,8 +292,6 @@ void add_bench(CLI::App& app, common_options& common) {
     std::sort(seconds.begin(), seconds.end());
     graph::graph ig = g;
     graph::prune(ig, false);
-    std::vector<shape> extents;
-    for (const auto& x : inputs) extents.push_back(x.extent());
     const double flops = 2.0 * double(graph::total_macs(ig, extents.data(), int(extents.size()))) * (o->train ? 3 : 1);
     const std::size_t peak = resident_peak(), arena = device ? (o->train ? device->training() : device->inference()).bytes() : engine->bytes();
     const double median = seconds[seconds.size() / 2];

@@ -172,7 +172,7 @@ void add_describe(CLI::App& app, common_options& common) {
     }
     basic_model<float> model(e.build, b);
     cpu::engine<float>& engine = model.inference();
-    engine.plan_for(inputs);
+    engine.plan_only(inputs);
     build_options tb = b;
     tb.training = true;
     graph::graph tg = lower_network(e.build, tb);
@@ -181,7 +181,7 @@ void add_describe(CLI::App& app, common_options& common) {
     int train_nodes = tg.nodes.size();
     const auto arena_of = [&](graph::graph graph_, std::int64_t& bytes) {
       cpu::engine<float> t(std::move(graph_), model.weights());
-      t.plan_for(inputs);
+      t.plan_only(inputs);
       bytes = std::int64_t(t.bytes());
     };
     if (tg.error.what == graph::fault::none) {
@@ -265,7 +265,7 @@ void add_describe(CLI::App& app, common_options& common) {
       graph::make_training_graph(again);
       if (again.error.what == graph::fault::none && train_bytes > 0) {
         cpu::engine<float> t(std::move(again), model.weights());
-        t.plan_for(inputs);
+        t.plan_only(inputs);
         print_plan("a training step", t);
       }
     }

@@ -86,7 +86,7 @@ namespace {
 /// The map through stages: probabilities of the whole scene in scratch files. False: interrupted.
 bool run_stages(const segment_request& q, loaded_scene& n, io::raster_source& source, io::raster_sink& sink, const scene::segment_options& o,
                 const common_options& common) {
-  stage_context context{n.info.classes, source.info().bands, n.info.class_names, std::size_t(q.max_memory * 1048576)};
+  stage_context context{n.info.classes, source.info().bands, n.info.class_names, memory_for({}, q.max_memory)};
   const scene::stage_list stages = make_stages(q.refine, q.constraints, context);
   for (const auto& s : stages) s->check(source.info(), n.info.classes);
   train::progress_options po;
@@ -127,7 +127,7 @@ void run_segment(segment_request q, const common_options& common) {
       throw usage_error(*out + ": is the input; choose another file for the result");
   if (!q.overlay.empty() && q.overlay == q.output) throw usage_error("--overlay and -o are the same file");
   q.load.overlap = q.overlap;
-  loaded_scene n = load_scene(q.load, q.tile, std::size_t(q.max_memory * 1048576), q.vote);
+  loaded_scene n = load_scene(q.load, q.tile, memory_for(q.load.where, q.max_memory), q.vote);
   scene::segment_options o = n.tiling;
   o.overlap = q.overlap, o.blend = q.blend, o.batch = q.batch;
   const auto& info = source->info();
@@ -215,7 +215,7 @@ void add_segment(CLI::App& app, common_options& common) {
   c->add_flag("--blend", q->blend, "average overlapping tiles instead of cutting them");
   c->add_flag("--fresh", q->fresh, "do not go on with an interrupted run");
   add_device_options(c, q->load.where);
-  c->add_option("--max-memory", q->max_memory, "MiB the network may use")->check(CLI::PositiveNumber);
+  c->add_option("--max-memory", q->max_memory, "MiB the network may use (default: 90 % of the machine)")->check(CLI::PositiveNumber);
   c->callback([q, &common] { run_segment(*q, common); });
 }
 

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // rsseg train, rsseg eval: learn from labelled images, measure, and show both in report.html.
-#include <sys/sysinfo.h>
-
 #include <cstdio>
 #include <filesystem>
 #include <functional>
@@ -60,11 +58,6 @@ train::training_curves curves_of(const std::vector<nlohmann::json>& log) {
   return c;
 }
 
-std::size_t memory_of_machine() {
-  struct sysinfo s {};
-  return ::sysinfo(&s) == 0 ? std::size_t(s.totalram) * s.mem_unit : 0;
-}
-
 }  // namespace
 
 train::train_options options_of(const train_request& q, const recipe& d, int crop, const std::string& loss, const data::dataset& set) {
@@ -100,7 +93,7 @@ train::train_options options_of(const train_request& q, const recipe& d, int cro
   o.evaluate_every = q.evaluate_every, o.checkpoint_seconds = q.checkpoint_every, o.checkpoint_steps = q.checkpoint_steps;
   o.recompute = q.recompute, o.resume = q.resume;
   o.penalties_from = q.penalties_from >= 0 ? q.penalties_from : d.penalties_from;
-  o.memory_limit = q.max_memory > 0 ? std::size_t(q.max_memory * 1048576) : memory_of_machine() / 10 * 9;
+  o.memory_limit = memory_for({}, q.max_memory);
   o.head_rate = q.head_rate > 0 ? q.head_rate : q.init.empty() ? 1 : d.head_rate, o.backbone = d.backbone;
   return o;
 }
@@ -335,7 +328,7 @@ struct eval_request {
 
 void run_eval(eval_request q, const common_options& common) {
   q.load.overlap = q.overlap;
-  loaded_scene n = load_scene(q.load, q.tile);
+  loaded_scene n = load_scene(q.load, q.tile, memory_for(q.load.where));
   data::open_options open;
   open.classes = n.info.classes, open.ignore_id = q.ignore;
   std::vector<std::pair<std::string, int>> inputs;

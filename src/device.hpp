@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // --device, --precision and --engine of the commands that run networks.
 #pragma once
+#include <sys/sysinfo.h>
+
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <optional>
@@ -34,6 +36,12 @@ inline std::optional<cuda::backend_options> device_options(const device_request&
     throw usage_error("--device \"" + d.device + "\": unknown; use cpu, cuda or cuda:N");
   if (!number.empty()) o.device = std::stoi(number);
   return o;
+}
+/// Bytes a network may use: those asked for, else 90 % of the machine's on the CPU, and what there is (0: no limit) on a device.
+inline std::size_t memory_for(const device_request& d, double mebibytes = 0) {
+  if (mebibytes > 0) return std::size_t(mebibytes * 1048576);
+  struct sysinfo s {};
+  return d.device == "cpu" && ::sysinfo(&s) == 0 ? std::size_t(s.totalram) * s.mem_unit / 10 * 9 : 0;
 }
 /// The model on its device, as the tiler's predictor. model must live as long.
 inline scene::predictor predictor_on(basic_model<float>& model, const device_request& d, std::size_t max_memory = 0) {

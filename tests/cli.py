@@ -87,6 +87,8 @@ class Works(Case):
         self.assertEqual(facts["output"], [1, 6, 64, 64])
         self.assertIn("digraph", self.run_ok("describe", "unet-16", "--dot"))
         self.assertIn("flowchart", self.run_ok("describe", "unet-16", "--mermaid"))
+        huge = json.loads(self.run_ok("describe", "unet-16", "--json", "--input", "1,3,100000,100000"))  # says what it would take, takes nothing
+        self.assertGreater(huge["inference_bytes"], 1 << 40)
         text = self.run_ok("describe", "unet-16", "--memory", "--input", "1,3,64,64")
         self.assertIn("arena of inference", text)
         self.assertIn("arena of a training step", text)
@@ -177,6 +179,8 @@ class Refuses(Case):
         self.refused(2, ["unknown network 'nope'", "rsseg list"], "describe", "nope")
         self.refused(2, "--input", "describe", "unet", "--input", "1,3,512")
         self.refused(2, ["fpn-resnet18, input 33x33", "multiples of 32"], "describe", "fpn-resnet18", "--input", "1,3,33,33")
+        self.refused(5, ["MiB", "layer"], "bench", "unet-16", "--train", "--input", "1,3,30000,30000")
+        self.refused(3, "expected a .json file", "parity", "/")
         self.refused(2, "loss \"magic\"", "train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--loss", "magic", "--out", self.dir / "x")
         self.refused(2, "--epochs", "train", "--net", "unet-16", "--data", self.dir / "set", "--out", self.dir / "x")
         for words, option in (("gamma=-1", ["--loss", "focal:gamma=-1"]), ("class weights", ["--class-weights", "nowhere.txt"]), ("sampler", ["--sampler", "magic"]),

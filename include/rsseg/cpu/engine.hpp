@@ -70,11 +70,26 @@ class engine {
   /// Gradients of the last training run, laid out like the store's values.
   std::vector<T>& gradients() { return gradients_; }
 
-  /// Plans for these input extents (one per input node, in order). Throws usage_error for sizes the network refuses and
-  /// memory_error if more than limit_bytes (0: no limit) would be needed; nothing is allocated then.
+  /// Plans for these input extents (one per input node, in order) and makes room. Throws usage_error for sizes the network refuses and
+  /// memory_error if more than limit_bytes (0: no limit) would be needed, when nothing is allocated, or more than the system gives.
   void plan_for(std::span<const shape> inputs, std::size_t limit_bytes = 0) {
     // Workspaces grow with the number of threads, so a larger number asks for a new plan.
     if (planned_ && threads() <= planned_threads_ && std::equal(inputs.begin(), inputs.end(), planned_inputs_.begin(), planned_inputs_.end())) return;
+    plan_only(inputs, limit_bytes);
+    try {
+      make_room();
+    } catch (const std::bad_alloc&) {
+      refuse("more than the system gives", inputs[0]);
+    }
+    bind_weights();
+    planned_inputs_.assign(inputs.begin(), inputs.end());
+    prepared_version_ = 0;
+    planned_threads_ = threads();
+    planned_ = true;
+  }
+
+  /// The plan alone, for plan() and bytes(): allocates nothing. Throws as plan_for.
+  void plan_only(std::span<const shape> inputs, std::size_t limit_bytes = 0) {
     planned_ = false;
     const int n = g_.nodes.size();
     std::vector<shape> extents{std::size_t(n)};
@@ -114,7 +129,7 @@ class engine {
     memory_plan plan = plan_memory(g_, extents, external, rules);
     // Room for constants, and for packed weights: in training one place, made again in front of each use. In inference, too, where a layer has
     // so many pixels that packing costs little beside it; the others are kept. Folded weights are needed for packing only and share one place.
-    std::vector<std::size_t> constant_at(std::size_t(n), 0), prepared_at(std::size_t(n), 0), prepared_size(std::size_t(n), 0);
+    constant_at_.assign(std::size_t(n), 0), prepared_at_.assign(std::size_t(n), 0), prepared_size_.assign(std::size_t(n), 0);
     std::size_t constants = 0, prepared = 0, folded = 0, remade = 0;
     const auto aligned = [](std::size_t b) { return (b + 63) / 64 * 64; };
     folded_for_.assign(std::size_t(n), -1);
@@ -129,60 +144,24 @@ class engine {
     }
     for (int i = 0; i < n; ++i) {
       const std::size_t u = std::size_t(i);
-      if (constant_[u] && slot_[u] < 0 && !folds_later_[u]) constant_at[u] = constants, constants += aligned(plan.entries[u].bytes);
+      if (constant_[u] && slot_[u] < 0 && !folds_later_[u]) constant_at_[u] = constants, constants += aligned(plan.entries[u].bytes);
       const auto& entry = entry_of<T>(g_.nodes[i].kind);
       if (!entry.prepared_bytes) continue;
-      prepared_size[u] = entry.prepared_bytes(g_, i, plan.extents.data());
-      remake_[u] = training() || (plan.extents[u].pixels() >= 4096 && prepared_size[u] >= (std::size_t(1) << 18));
+      prepared_size_[u] = entry.prepared_bytes(g_, i, plan.extents.data());
+      remake_[u] = training() || (plan.extents[u].pixels() >= 4096 && prepared_size_[u] >= (std::size_t(1) << 18));
       if (remake_[u])
-        remade = std::max(remade, aligned(prepared_size[u]));
+        remade = std::max(remade, aligned(prepared_size_[u]));
       else
-        prepared_at[u] = prepared, prepared += aligned(prepared_size[u]);
+        prepared_at_[u] = prepared, prepared += aligned(prepared_size_[u]);
     }
     for (int i = 0; i < n; ++i) {
-      if (folds_later_[std::size_t(i)]) constant_at[std::size_t(i)] = constants;
-      if (remake_[std::size_t(i)]) prepared_at[std::size_t(i)] = prepared;
+      if (folds_later_[std::size_t(i)]) constant_at_[std::size_t(i)] = constants;
+      if (remake_[std::size_t(i)]) prepared_at_[std::size_t(i)] = prepared;
     }
     constants += folded, prepared += remade;
-    const std::size_t need = plan.arena_bytes + constants + prepared;
-    if (limit_bytes && need > limit_bytes) {
-      const std::string layer = plan.peak_node >= 0 ? std::string(g_.name_of(plan.peak_node)) : "";
-      throw memory_error("needs " + std::to_string(need >> 20) + " MiB, more than the " + std::to_string(limit_bytes >> 20) +
-                         " MiB allowed (fullest at layer '" + layer + "', input " + std::to_string(inputs[0].h) + "x" + std::to_string(inputs[0].w) +
-                         ", batch " + std::to_string(inputs[0].n) + "); use a smaller tile, crop or batch");
-    }
     plan_ = std::move(plan);
     constants_bytes_ = constants, prepared_bytes_ = prepared;
-    arena_.resize(plan_.arena_bytes);
-    constants_.resize(constants);
-    prepared_.resize(prepared);
-    prepared_at_ = std::move(prepared_at), prepared_size_ = std::move(prepared_size);
-    targets_.clear();
-    pointers_.assign(std::size_t(n), nullptr);
-    pitches_.assign(std::size_t(n), 0);
-    for (int i = 0; i < n; ++i) {
-      const std::size_t u = std::size_t(i);
-      const plan_entry& e = plan_.entries[u];
-      if (slot_[u] >= 0)
-        pointers_[u] = store_->data(slot_[u]);
-      else if (constant_[u])
-        pointers_[u] = constants_.data() + constant_at[u];
-      else if (direct_gradient_[u] >= 0)
-        pointers_[u] = gradients_.data() + store_->entries()[std::size_t(direct_gradient_[u])].offset;
-      else if (g_.nodes[i].kind == graph::op::target)
-        targets_.push_back({i, std::vector<std::int32_t>(std::size_t(plan_.extents[u].size()))}), pointers_[u] = targets_.back().second.data();
-      else if (e.where == storage::arena)
-        pointers_[u] = arena_.data() + e.offset, pitches_[u] = e.pitch;
-    }
-    for (auto& t : targets_) pointers_[std::size_t(t.first)] = t.second.data();
-    for (int i = 0; i < n; ++i)  // views of external values
-      if (plan_.entries[std::size_t(i)].alias_of >= 0 && pointers_[std::size_t(i)] == nullptr)
-        pointers_[std::size_t(i)] = pointers_[std::size_t(plan_.entries[std::size_t(i)].alias_of)];
-    bind_weights();
-    planned_inputs_.assign(inputs.begin(), inputs.end());
-    prepared_version_ = 0;
-    planned_threads_ = threads();
-    planned_ = true;
+    if (limit_bytes && bytes() > limit_bytes) refuse("more than the " + std::to_string(limit_bytes >> 20) + " MiB allowed", inputs[0]);
   }
 
   /// Whether the parts of concatenations may lie in their memory (they may, unless switched off here): same bits, other memory.
@@ -256,6 +235,50 @@ class engine {
   const shape& extent(int node) const { return plan_.extents[std::size_t(node)]; }
 
  private:
+  /// A name for the node to tell users: gradients have none and take that of a layer they come from.
+  std::string layer_of(int id) const {
+    for (int next; id >= 0; id = next) {
+      if (!g_.name_of(id).empty()) return std::string(g_.name_of(id));
+      next = -1;
+      for (int k = 0; k < g_.nodes[id].input_count; ++k)
+        if (const int in = g_.input_of(id, k); next < 0 || !g_.name_of(in).empty()) next = in;
+    }
+    return "";
+  }
+  [[noreturn]] void refuse(const std::string& why, const shape& in) const {
+    const std::string layer = layer_of(plan_.peak_node);
+    throw memory_error("needs " + std::to_string(bytes() >> 20) + " MiB, " + why + " (fullest at layer '" + layer + "', input " +
+                       std::to_string(in.h) + "x" + std::to_string(in.w) + ", batch " + std::to_string(in.n) +
+                       "); use a smaller tile, crop or batch");
+  }
+  /// Memory for what plan_only laid out, and everybody's place in it.
+  void make_room() {
+    const int n = g_.nodes.size();
+    arena_.resize(plan_.arena_bytes);
+    constants_.resize(constants_bytes_);
+    prepared_.resize(prepared_bytes_);
+    targets_.clear();
+    pointers_.assign(std::size_t(n), nullptr);
+    pitches_.assign(std::size_t(n), 0);
+    for (int i = 0; i < n; ++i) {
+      const std::size_t u = std::size_t(i);
+      const plan_entry& e = plan_.entries[u];
+      if (slot_[u] >= 0)
+        pointers_[u] = store_->data(slot_[u]);
+      else if (constant_[u])
+        pointers_[u] = constants_.data() + constant_at_[u];
+      else if (direct_gradient_[u] >= 0)
+        pointers_[u] = gradients_.data() + store_->entries()[std::size_t(direct_gradient_[u])].offset;
+      else if (g_.nodes[i].kind == graph::op::target)
+        targets_.push_back({i, std::vector<std::int32_t>(std::size_t(plan_.extents[u].size()))}), pointers_[u] = targets_.back().second.data();
+      else if (e.where == storage::arena)
+        pointers_[u] = arena_.data() + e.offset, pitches_[u] = e.pitch;
+    }
+    for (auto& t : targets_) pointers_[std::size_t(t.first)] = t.second.data();
+    for (int i = 0; i < n; ++i)  // views of external values
+      if (plan_.entries[std::size_t(i)].alias_of >= 0 && pointers_[std::size_t(i)] == nullptr)
+        pointers_[std::size_t(i)] = pointers_[std::size_t(plan_.entries[std::size_t(i)].alias_of)];
+  }
   /// Points at the store's values, which the caller may have replaced by another vector.
   void bind_weights() {
     bound_to_ = store_->values().data();
@@ -283,7 +306,7 @@ class engine {
   std::vector<const T*> noise_;
   std::vector<T> gradients_;
   aligned_buffer arena_, constants_, prepared_;
-  std::vector<std::size_t> prepared_at_, prepared_size_;
+  std::vector<std::size_t> constant_at_, prepared_at_, prepared_size_;
   std::vector<bool> remake_;       // weights are packed before every use
   std::vector<bool> folds_later_;  // folded weights that are made when their reader packs them:
   std::vector<int> folded_for_;    // of that reader, else -1

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -30,7 +31,7 @@ using nlohmann::json;
 /// The file's JSON. Throws input_error when it cannot be read or parsed.
 inline json load(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  if (!in) throw input_error(path + ": cannot be opened");
+  if (!in || std::filesystem::is_directory(path)) throw input_error(path + ": cannot be opened; expected a .json file");
   json value = json::parse(in, nullptr, false);
   if (value.is_discarded()) throw input_error(path + ": not valid JSON");
   return value;
