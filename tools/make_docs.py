@@ -148,21 +148,21 @@ def scatter():
 
 
 scatter()
-best = {}
+best = {}  # the first of a network: the file begins with those that share data and budget
 for m in measured:
-    if m["network"] not in best or m["miou"] > best[m["network"]]["miou"]:
-        best[m["network"]] = m
-columns = ["network", "title", "paper", "input", "parameters", "multiply-adds", "memory of inference", "memory of training", "receptive field", "mIoU measured"]
+    best.setdefault(m["network"], m)
+columns = ["network", "title", "paper", "input", "parameters", "multiply-adds", "memory of inference", "memory of training", "receptive field", "mIoU measured", "on, within"]
 table = []
 for name, title, family, size, f in sorted(rows, key=lambda r: r[4]["parameters"]):
     field = "everything" if f["global"] else f"{f['receptive_field'][0]:.0f}"
     score = f"{best[name]['miou']:.3f}" if name in best else ""
+    how = f"{best[name]['data']}; {best[name]['budget']}" if name in best else ""
     table.append([(name, name), (title, title), (listed[name]["paper"], listed[name]["paper"]), (size, size), (f"{f['parameters'] / 1e6:.2f} M", f["parameters"]),
                   (f"{f['macs'] / 1e9:.2f} G", f["macs"]), (mib(f["inference_bytes"]), f["inference_bytes"]), (mib(f["training_bytes"]), f["training_bytes"]),
-                  (field, 1e9 if f["global"] else f["receptive_field"][0]), (score, best[name]["miou"] if name in best else -1), family])
+                  (field, 1e9 if f["global"] else f["receptive_field"][0]), (score, best[name]["miou"] if name in best else -1), (how, how), family])
 index = ["# Networks", "", "<!-- made by tools/make_docs.py -->", "", "Parameters and multiply-adds at 6 classes, both axes logarithmic; hover for names that found no room. What accuracy was measured stands in",
          "[results](../results.md); papers' figures, by their own protocols, on the pages. [compare.html](compare.html) is this table with columns that sort at a click.", "",
-         "![parameters against multiply-adds](cost.svg)", "", f"| {' | '.join(columns)} |", "|---|---|---|---|---:|---:|---:|---:|---:|---:|"]
+         "![parameters against multiply-adds](cost.svg)", "", f"| {' | '.join(columns)} |", "|---|---|---|---|---:|---:|---:|---:|---:|---:|---|"]
 index += [f"| [`{r[0][0]}`]({r[-1]}.md) | {' | '.join(cell[0] for cell in r[1:-1])} |" for r in table]
 index += ["", "Sorted by parameters. Receptive field in pixels; \"everything\": some layer sees the whole input.", ""]
 (out / "README.md").write_text("\n".join(index))
@@ -171,7 +171,7 @@ body = "\n".join("<tr>" + "".join(f'<td data-v="{html.escape(str(v))}">' + (f'<a
 (out / "compare.html").write_text(f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>rsseg: networks compared</title>
 <style>body{{font:14px Helvetica,Arial,sans-serif;margin:2em;color:#1d2b38}}table{{border-collapse:collapse}}td,th{{padding:.3em .7em;border-bottom:1px solid #dde3ea;text-align:left}}
-th{{cursor:pointer;background:#eef3f8;position:sticky;top:0}}td:nth-child(n+5){{text-align:right}}th[data-d]::after{{content:" \\2191"}}th[data-d="-1"]::after{{content:" \\2193"}}img{{max-width:900px}}</style>
+th{{cursor:pointer;background:#eef3f8;position:sticky;top:0}}td:nth-child(n+5):not(:last-child){{text-align:right}}th[data-d]::after{{content:" \\2191"}}th[data-d="-1"]::after{{content:" \\2193"}}img{{max-width:900px}}</style>
 <h1>Networks compared</h1><p>At 6 classes. Click a heading to sort, again to reverse. mIoU is shown only where it was measured with this library (see results.md); data and budgets differ between rows.</p>
 <p><input id="q" placeholder="filter, e.g. deeplab" size="30"></p>
 <table><thead><tr>{"".join(f"<th>{c}</th>" for c in columns)}</tr></thead><tbody>
