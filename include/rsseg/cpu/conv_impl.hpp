@@ -5,6 +5,7 @@
 #include "rsseg/cpu/conv_backward.hpp"
 #include "rsseg/cpu/conv_gather.hpp"
 #include "rsseg/cpu/depthwise.hpp"
+#include "rsseg/cpu/grouped.hpp"
 #include "rsseg/cpu/winograd.hpp"
 #include "rsseg/cpu/winograd_weights.hpp"
 
@@ -34,11 +35,13 @@ void product_pack(const gather_shape& s, const T* w, std::ptrdiff_t gs, std::ptr
 }
 template <class T>
 std::size_t product_elements(const gather_shape& s) {
+  if (grouped_wins<T>(s)) return 0;
   return winograd_wins<T>(s) ? winograd_elements<T>(s) : std::size_t(threads()) * gather_slot_size<T>(s);
 }
 template <class T>
 void product_run(const gather_shape& s, const T* in, const T* packed, T* out, const gather_epilogue<T>& e, T* workspace) {
   if (winograd_wins<T>(s)) return winograd_run(s, in, packed, out, e, workspace);
+  if (grouped_wins<T>(s)) return grouped_run_all(s, in, packed, out, e);
   gather_run(s, in, packed, out, e, workspace);
 }
 
@@ -115,6 +118,7 @@ void conv_backward_data(const conv_geometry& g, const T* dy, const T* packed, T*
 
 template <class T>
 std::size_t conv_workspace_size_backward_weights(const conv_geometry& g) {
+  if (grouped_weights_wins<T>(g) && !depthwise_direct(g)) return sizeof(T) * grouped_weights_elements<T>(g);
   if (winograd_weights_wins<T>(g)) return sizeof(T) * cut_winograd_weights(g, kernels<T>()).elements();
   return sizeof(T) * (depthwise_direct(g) ? depthwise_backward_weights_elements<T>(g) : backward_weights_elements<T>(g));
 }
@@ -122,6 +126,7 @@ std::size_t conv_workspace_size_backward_weights(const conv_geometry& g) {
 template <class T>
 void conv_backward_weights(const conv_geometry& g, const T* x, const T* dy, T* dw, void* workspace) {
   if (depthwise_direct(g)) return depthwise_backward_weights(g, x, dy, dw, static_cast<T*>(workspace));
+  if (grouped_weights_wins<T>(g)) return grouped_backward_weights(g, x, dy, dw, static_cast<T*>(workspace));
   if (winograd_weights_wins<T>(g)) return winograd_weights_run(g, x, dy, dw, static_cast<T*>(workspace));
   backward_weights_run(g, x, dy, dw, static_cast<T*>(workspace));
 }

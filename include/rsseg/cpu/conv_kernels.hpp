@@ -71,6 +71,35 @@ struct depthwise_job {
   bool relu = false;
 };
 
+/// The same with a few channels per group, one vector of output channels at most. See grouped_run.
+template <class T>
+struct grouped_job {
+  int groups = 0, depth = 0, columns = 0;  // input and output channels of a group
+  int count = 0, taps = 0;
+  const int* tap = nullptr;
+  const std::ptrdiff_t* offset = nullptr;
+  const T* x = nullptr;
+  const T* w = nullptr;  // [group][tap][depth][lanes]
+  std::ptrdiff_t w_step = 0;
+  T* y = nullptr;
+  std::ptrdiff_t x_step = 0, y_step = 0;
+  const T* bias = nullptr;
+  const T* residual = nullptr;
+  std::ptrdiff_t residual_step = 0;
+  bool relu = false;
+};
+
+/// Neighbouring pixels of one row, for one kernel row of a weight gradient. See grouped_weights.
+template <class T>
+struct grouped_weights_job {
+  int groups = 0, kc = 0, nc = 0, count = 0;
+  const T* x = nullptr;
+  const T* dy = nullptr;
+  std::ptrdiff_t x_step = 0, dy_step = 0, tap_step = 0;
+  T* z = nullptr;
+  std::ptrdiff_t z_step = 0;
+};
+
 /// The inner loops of one instruction set. gather[i] and outer[i] work on 1, 2, 4 vectors of columns (4 only where vectors == 4),
 /// depthwise_weights[i] on i + 1 rows.
 template <class T>
@@ -84,6 +113,9 @@ struct kernel_table {
   void (*depthwise_spread)(const depthwise_job<T>&, const T* const*, T* const*) = nullptr;
   void (*depthwise_weights[2])(int, int, const T* const*, std::ptrdiff_t, const T* const*, std::ptrdiff_t, std::ptrdiff_t, T*) = {};
   void (*depthwise_weights_pixel)(int, const T*, const T*, int, const int*, const std::ptrdiff_t*, T*) = nullptr;
+  void (*grouped)(const grouped_job<T>&) = nullptr;
+  void (*grouped_weights)(const grouped_weights_job<T>&) = nullptr;
+  void (*grouped_weights_pixel)(const grouped_weights_job<T>&) = nullptr;
   void (*column_sums)(int, std::int64_t, const T*, std::ptrdiff_t, const T*, std::ptrdiff_t, T*, bool) = nullptr;
   void (*winograd_input)(const T* const*, int, T*, std::ptrdiff_t) = nullptr;
   void (*winograd_gradient)(const T* const*, int, T*, std::ptrdiff_t) = nullptr;
