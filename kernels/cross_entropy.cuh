@@ -219,8 +219,8 @@ __global__ void upsampled_loss_kernel(resize_geometry g, axis_map ym, axis_map x
 }
 template <class T, class Label>
 __global__ void upsampled_cells_kernel(resize_geometry g, axis_map ym, axis_map xm, const T* logits, cross_entropy_target<Label> t,
-                                       const float* log_sums, float scale, const cross_entropy_result* r, float* cells) {
-  const float per_weight = r->weight > 0 ? scale / r->weight : 0.0f;
+                                       const float* log_sums, float scale, const cross_entropy_result* r, float* cells, const float* factor) {
+  const float per_weight = r->weight > 0 ? (factor ? *factor : 1.0f) * scale / r->weight : 0.0f;
   const std::int64_t size = std::int64_t(g.n) * g.in_h * g.in_w * g.c;
   for (std::int64_t i = grid_start(); i < size; i += grid_stride()) {
     const int c = int(i % g.c), x0 = int(i / g.c % g.in_w), y0 = int(i / g.c / g.in_w % g.in_h), n = int(i / g.c / g.in_w / g.in_h);
@@ -271,10 +271,11 @@ inline std::size_t upsampled_cross_entropy_workspace(const resize_geometry& g) {
   return cross_entropy_workspace() + std::size_t(g.n) * std::size_t(g.out_h) * std::size_t(g.out_w) +
          4 * std::size_t(g.n) * std::size_t(g.in_h) * std::size_t(g.in_w) * std::size_t(g.c);
 }
-/// Cross entropy of bilinear(logits): logits and gradient (may be null) have the small extent, labels the large one.
+/// Cross entropy of bilinear(logits): logits and gradient (may be null) have the small extent, labels the large one. factor: one float in
+/// device memory that multiplies scale, or null.
 template <class T, class Label>
 inline void upsampled_cross_entropy(stream_t s, const resize_geometry& g, const T* logits, const cross_entropy_target<Label>& t, T* gradient,
-                                    float scale, float* workspace, cross_entropy_result* r) {
+                                    float scale, float* workspace, cross_entropy_result* r, const float* factor = nullptr) {
   const std::int64_t pixels = std::int64_t(g.n) * g.out_h * g.out_w;
   const axis_map ym(g.in_h, g.out_h, g.align_corners), xm(g.in_w, g.out_w, g.align_corners);
   float *log_sums = workspace + cross_entropy_workspace(), *cells = log_sums + pixels;
@@ -285,7 +286,7 @@ inline void upsampled_cross_entropy(stream_t s, const resize_geometry& g, const 
   if (!gradient) return;
   const std::int64_t size = std::int64_t(g.n) * g.in_h * g.in_w * g.c;
   kernel_launch({"upsampled_cross_entropy cells", grid_for(size, 128), 128, 0, s}, upsampled_cells_kernel<T, Label>, g, ym, xm, logits, t, log_sums,
-                scale, static_cast<const cross_entropy_result*>(r), cells);
+                scale, static_cast<const cross_entropy_result*>(r), cells, factor);
   kernel_launch({"upsampled_cross_entropy gather", grid_for(size, 256), 256, 0, s}, upsampled_gather_kernel<T>, g, cells, gradient);
 }
 

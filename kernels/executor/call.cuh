@@ -22,6 +22,12 @@ struct executor_context {
   void* cudnn = nullptr;  ///< the other engine of convolutions (executor/cudnn.cuh), or null
 };
 
+/// Statistics of a convolution's tiles on their way to the bn_stats node that follows.
+struct tile_statistics {
+  float* values = nullptr;
+  int rows = 0;  ///< pixels of a tile
+};
+
 template <class T>
 struct call {
   const graph::graph* g;
@@ -33,6 +39,7 @@ struct call {
   const void* table;           // what fill_table wrote, in device memory
   const run_numbers* numbers;  // in device memory
   const executor_context* context;
+  tile_statistics* tiles = nullptr;  // conv: leave statistics there; bn_stats: take them from there
 
   const graph::attributes& at() const { return g->nodes[id].at; }
   int count() const { return g->nodes[id].input_count; }

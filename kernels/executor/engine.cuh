@@ -7,124 +7,13 @@
 #include <array>
 
 #include "backend.cuh"
+#include "fusion.cuh"
+#include "names.cuh"
 #include "rsseg/cpu/inplace.hpp"
 #include "table.cuh"
 
 namespace rsseg::cuda {
 inline namespace RSSEG_BACKEND_NS {
-
-inline constexpr const char* operator_names[] = {"input",
-                                                 "parameter",
-                                                 "buffer",
-                                                 "target",
-                                                 "noise",
-                                                 "constant",
-                                                 "conv",
-                                                 "conv_transpose",
-                                                 "conv_backward_data",
-                                                 "conv_backward_weights",
-                                                 "channel_sum",
-                                                 "fold_weights",
-                                                 "fold_bias",
-                                                 "bn_stats",
-                                                 "bn_pair",
-                                                 "bn_apply",
-                                                 "bn_update",
-                                                 "bn_reduce",
-                                                 "bn_grad",
-                                                 "bn_row",
-                                                 "group_stats",
-                                                 "group_apply",
-                                                 "group_reduce",
-                                                 "group_grad",
-                                                 "l2_normalize",
-                                                 "l2_normalize_grad",
-                                                 "max_pool",
-                                                 "argmax_pool",
-                                                 "pick",
-                                                 "place",
-                                                 "avg_pool",
-                                                 "avg_pool_grad",
-                                                 "adaptive_avg_pool",
-                                                 "adaptive_avg_pool_grad",
-                                                 "resize",
-                                                 "resize_grad",
-                                                 "unary",
-                                                 "unary_grad",
-                                                 "prelu",
-                                                 "prelu_grad",
-                                                 "prelu_slope_grad",
-                                                 "add",
-                                                 "mul",
-                                                 "maximum",
-                                                 "maximum_grad",
-                                                 "affine",
-                                                 "dropout",
-                                                 "reduce",
-                                                 "reduce_like",
-                                                 "broadcast_like",
-                                                 "stop_gradient",
-                                                 "concat",
-                                                 "slice",
-                                                 "slice_grad",
-                                                 "pad_crop",
-                                                 "pad_crop_grad",
-                                                 "rotate",
-                                                 "reshape",
-                                                 "batch_concat",
-                                                 "batch_slice",
-                                                 "batch_slice_grad",
-                                                 "matmul",
-                                                 "transpose",
-                                                 "softmax",
-                                                 "softmax_grad",
-                                                 "log_softmax",
-                                                 "log_softmax_grad",
-                                                 "diagonal",
-                                                 "add_diagonal",
-                                                 "loss",
-                                                 "loss_grad",
-                                                 "custom"};
-static_assert(std::size(operator_names) == std::size_t(graph::op::custom) + 1, "a new operator needs a name here and a row in table.cuh");
-
-/// "operator 'conv' at layer 'down1.0'": for messages. Nodes without a name are named by what feeds them.
-inline std::string node_text(const graph::graph& g, int id) {
-  std::string text = "operator '" + std::string(operator_names[int(g.nodes[id].kind)]) + "'";
-  if (g.nodes[id].kind == graph::op::custom) text += " ('" + std::string(g.nodes[id].at.custom->name) + "')";
-  int named = id;
-  while (g.nodes[named].name_length == 0 && g.nodes[named].input_count > 0) named = g.input_of(named, 0);
-  if (g.nodes[named].name_length > 0) text += (named == id ? " at layer '" : " after layer '") + std::string(g.name_of(named)) + "'";
-  return text;
-}
-/// Input k lends its extent only.
-constexpr bool extent_only(const graph::node& n, int k) {
-  using graph::op;
-  switch (n.kind) {
-    case op::target:
-    case op::noise:
-    case op::constant:
-      return true;
-    case op::conv_backward_data:
-    case op::place:
-      return k == 2;
-    case op::bn_update:
-      return k == 3;
-    case op::avg_pool_grad:
-    case op::adaptive_avg_pool_grad:
-    case op::resize:
-    case op::resize_grad:
-    case op::reduce_like:
-    case op::broadcast_like:
-    case op::slice_grad:
-    case op::pad_crop:
-    case op::pad_crop_grad:
-    case op::reshape:
-    case op::batch_slice_grad:
-      return k == 1;
-    default:
-      return false;
-  }
-}
 
 /// Seed and step of a run, from launch arguments to device memory.
 struct set_run_numbers {
@@ -140,6 +29,11 @@ class device_executor final : public executor {
  public:
   device_executor(graph::graph g, device_backend& b) : g_(std::move(g)), b_(&b) {
     const int n = g_.nodes.size();
+    skip_.assign(std::size_t(n), false);
+    for (int i = 0; i < n; ++i) {
+      if (training() && g_.nodes[i].kind == graph::op::loss) fusion::fuse_upsampled_loss(g_, i, skip_);
+      if (!training() && !half && b.context().math == conv_math::fp32) fusion::fuse_attention(g_, i, skip_);
+    }
     slot_.assign(std::size_t(n), -1);
     constant_.assign(std::size_t(n), false);
     rows_.resize(std::size_t(n));
@@ -196,7 +90,7 @@ class device_executor final : public executor {
     }
     for (int i = 0; i < n; ++i) {
       const graph::op kind = g_.nodes[i].kind;
-      external[std::size_t(i)] = constant_[std::size_t(i)] || kind == graph::op::input || kind == graph::op::target;
+      external[std::size_t(i)] = constant_[std::size_t(i)] || skip_[std::size_t(i)] || kind == graph::op::input || kind == graph::op::target;
     }
     direct_gradient_.assign(std::size_t(n), -1);
     for (int i = 0; i + 1 < g_.gradients.size(); i += 2) {
@@ -209,6 +103,8 @@ class device_executor final : public executor {
       }
     }
     choose_types(extents);
+    std::vector<shape> inferred = extents;
+    if (graph::infer(g_, inferred.data()).what == graph::fault::none) pair_statistics(inferred.data());  // plan_memory reports faults
     std::vector<unsigned char> element(static_cast<std::size_t>(n));
     for (int i = 0; i < n; ++i) element[std::size_t(i)] = narrow_[std::size_t(i)] ? sizeof(T) : 4;
     plan_rules rules;
@@ -239,7 +135,7 @@ class device_executor final : public executor {
         table_bytes += padded(rows_[u].table_bytes(g_, i, plan.extents.data()));
       }
     }
-    const std::size_t tables_at = take(table_bytes), need = plan.arena_bytes + rest;
+    const std::size_t tables_at = take(table_bytes), tiles_at = take(tile_bytes_), need = plan.arena_bytes + rest;
     const std::string layer = plan.peak_node >= 0 ? node_text(g_, plan.peak_node) : "";
     if (limit_bytes && need > limit_bytes)
       throw memory_error("cuda: needs " + std::to_string(need >> 20) + " MiB, more than the " + std::to_string(limit_bytes >> 20) +
@@ -252,6 +148,7 @@ class device_executor final : public executor {
     arena_.resize(plan.arena_bytes + 64, "arena, fullest at " + layer);
     others_.resize(rest + 64, "constants and inputs");
     plan_ = std::move(plan), need_ = need;
+    tiles_.values = reinterpret_cast<float*>(others_.data() + tiles_at);
     pointers_.assign(std::size_t(n), nullptr), copies_.assign(std::size_t(n), nullptr), tables_.assign(std::size_t(n), nullptr);
     for (int i = 0; i < n; ++i) {
       const std::size_t u = std::size_t(i);
@@ -337,6 +234,7 @@ class device_executor final : public executor {
     return *slot.host.template data<float>();
   }
   void read(int node, float* to) override {
+    if (skip_[std::size_t(node)]) throw usage_error("cuda: " + node_text(g_, node) + " is not computed: it is fused with what follows");
     const std::size_t u = std::size_t(node), size = std::size_t(extent(node).size());
     const void* from = pointers_[u];
     if (narrow_[u]) {
@@ -513,6 +411,24 @@ class device_executor final : public executor {
   }
   static void adopt(row_info& to, const kernel_entry<T>& e) { to = {e.maps, e.workspace_bytes, e.table_bytes, e.fill_table, to.run_float, e.run}; }
 
+  /// Which convolutions leave statistics for the node behind them.
+  void pair_statistics(const shape* s) {
+    const int n = g_.nodes.size();
+    with_tiles_.assign(std::size_t(n), false), tile_bytes_ = 0;
+    for (int i = 0; i < n; ++i) {
+      const int c = fusion::convolution_before(g_, i);
+      if (c < 0 || on_narrow_[std::size_t(c)] != on_narrow_[std::size_t(i)] || converts(i, 0)) continue;
+      if (half && on_narrow_[std::size_t(c)] && gives_narrow(c) != bool(narrow_[std::size_t(c)])) continue;
+      const conv_geometry geometry = graph::ops::geometry_of(g_, c, s);
+      if (!(half && on_narrow_[std::size_t(c)] ? fusion::wants_statistics<T>(b_->context(), geometry)
+                                               : fusion::wants_statistics<float>(b_->context(), geometry)))
+        continue;
+      with_tiles_[std::size_t(c)] = with_tiles_[std::size_t(i)] = true;
+      const std::size_t bytes = conv_statistics_size(geometry) * sizeof(float);
+      if (bytes > tile_bytes_) tile_bytes_ = bytes;
+    }
+  }
+
   bool wants_narrow(int i, int k) const {
     const graph::node& node = g_.nodes[i];
     if (!half || !on_narrow_[std::size_t(i)] || extent_only(node, k)) return false;
@@ -531,7 +447,7 @@ class device_executor final : public executor {
   }
   bool row_runs(int id) const { return rows_[std::size_t(id)].run_float || rows_[std::size_t(id)].run_half; }
   std::size_t space_of(int id, const shape* s) const {
-    if (!row_runs(id) || is_view(g_, id, s)) return 0;
+    if (!row_runs(id) || skip_[std::size_t(id)] || is_view(g_, id, s)) return 0;
     std::size_t bytes = own_space(id, s);
     if constexpr (half) {
       for (int k = 0; k < g_.nodes[id].input_count; ++k)
@@ -588,6 +504,7 @@ class device_executor final : public executor {
   }
   void run_node(int i) {
     const std::size_t u = std::size_t(i);
+    if (skip_[u]) return;
     const graph::node& node = g_.nodes[i];
     const std::int64_t size = plan_.extents[u].size();
     if (is_view(g_, i, plan_.extents.data())) {
@@ -629,10 +546,11 @@ class device_executor final : public executor {
     const bool convert_result = gives_narrow(i) != bool(narrow_[u]) && half && node.type != graph::data_type::index;
     if (convert_result) out = at;
     const row_info& row = rows_[u];
+    tile_statistics* const tiles = with_tiles_[u] ? &tiles_ : nullptr;
     if (half && on_narrow_[u])
-      row.run_half(call<T>{&g_, i, plan_.extents.data(), inputs, out, workspace, tables_[u], b_->run(), &b_->context()});
+      row.run_half(call<T>{&g_, i, plan_.extents.data(), inputs, out, workspace, tables_[u], b_->run(), &b_->context(), tiles});
     else
-      row.run_float(call<float>{&g_, i, plan_.extents.data(), inputs, out, workspace, tables_[u], b_->run(), &b_->context()});
+      row.run_float(call<float>{&g_, i, plan_.extents.data(), inputs, out, workspace, tables_[u], b_->run(), &b_->context(), tiles});
     if (convert_result) convert_values(out, gives_narrow(i), pointers_[u], size);
   }
   void deliver_noise(feed& f) {
@@ -647,13 +565,14 @@ class device_executor final : public executor {
   graph::graph g_;
   device_backend* b_;
   std::vector<int> slot_, direct_gradient_;
-  std::vector<bool> constant_, narrow_, on_narrow_, narrow_copy_;
+  std::vector<bool> skip_, with_tiles_, constant_, narrow_, on_narrow_, narrow_copy_;
   std::vector<row_info> rows_;
   std::vector<feed> inputs_, targets_, noises_;
   bool on_host_ = false, moves_statistics_ = false, planned_ = false, replayed_ = false;
   memory_plan plan_;
   std::vector<shape> planned_inputs_;
-  std::size_t need_ = 0;
+  std::size_t need_ = 0, tile_bytes_ = 0;
+  tile_statistics tiles_;
   device_memory arena_, others_, read_, confusion_;
   feed truth_{-1};
   std::size_t confusion_classes_ = 0;

@@ -35,11 +35,28 @@ struct store_moments {
 };
 inline std::size_t bn_stats_space(const graph::graph& g, int id, const shape* s, const executor_context&) {
   const shape x = s[g.input_of(id, 0)];
-  return sizeof(float) * channel_sums_workspace<2>(x.pixels(), x.c);
+  const std::size_t map = channel_sums_workspace<2>(x.pixels(), x.c), least = channel_sums_workspace<2>(ceil_div(x.pixels(), std::int64_t(64)), x.c),
+                    most = channel_sums_workspace<2>(ceil_div(x.pixels(), std::int64_t(128)), x.c);
+  return sizeof(float) * (map > least ? (map > most ? map : most) : least > most ? least : most);
 }
+/// From the statistics of the tiles; the sums are around the first tile's mean.
+struct store_tile_moments {
+  const float* tiles;
+  float* stats;
+  int channels;
+  double count;
+  __device__ void operator()(int, int c, const double (&s)[2]) const {
+    const double shift = s[0] / count, variance = s[1] / count - shift * shift;
+    stats[c] = float(double(tiles[c]) + shift), stats[channels + c] = float(variance > 0 ? variance : 0);
+  }
+};
 template <class T>
 void bn_stats(const call<T>& c) {
   const shape s = c.in_extent(0);
+  if (c.tiles)
+    return channel_sums<2>(c.stream(), "batch_norm of tiles", moments_of_tiles{c.tiles->values, s.c, c.tiles->rows, s.pixels()},
+                           store_tile_moments{c.tiles->values, c.wide_out(), s.c, double(s.pixels())},
+                           ceil_div(s.pixels(), std::int64_t(c.tiles->rows)), s.c, c.template work<float>());
   channel_sums<2>(c.stream(), "batch_norm statistics", shifted_moments<T>{c.in(0), s.c},
                   store_moments<T>{c.in(0), c.wide_out(), s.c, double(s.pixels())}, s.pixels(), s.c, c.template work<float>());
 }

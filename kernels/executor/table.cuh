@@ -148,8 +148,7 @@ constexpr kernel_entry<T> entry_of(graph::op kind, bool& known) {
       return {&batch_slice_grad<T>, all_maps};
     // --- matrix ---
     case op::matmul:
-      if constexpr (std::is_same_v<T, float>) return {&matmul_entry, all_maps};
-      break;
+      return {&matmul_entry<T>, all_maps, &matmul_space<T>};
     case op::transpose:
       return {&transpose<T>, all_maps};
     case op::softmax:

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstdlib>
 
 #define RSSEG_WITH_CUDA 1
 #include "rsseg/layers/aspp.hpp"
@@ -95,6 +96,17 @@ struct MiniPointRend {
     const value where = random_cells(b, whole, noise, 8);
     b.output("logits", place_at(b, whole, where, head(where)), 8);
     b.output("coarse", coarse, 1, label_rule::resize_logits, false, true);
+  }
+};
+
+/// Self attention over all pixels (DANet's position attention) on a strided map.
+struct MiniAttention {
+  static constexpr void build(builder& b) {
+    const value x = b.input("x", from_data);
+    const value f = relu(b, conv(b, "stem", x, 8, {.kernel = 3, .stride = 2}));
+    const value weights = softmax(b, graph::ops::matmul(b, conv(b, "q", f, 4), conv(b, "k", f, 4), false, true));
+    const value y = add(b, f, graph::ops::matmul(b, weights, conv(b, "v", f, 8), false, false));
+    b.output("logits", resize_like(b, conv(b, "head", y, b.classes(4)), x), 1);
   }
 };
 
@@ -215,6 +227,19 @@ TEST_CASE("executor: a narrow U-Net, ten steps") { compare_network(&UNet<4, 3>::
 TEST_CASE("executor: a small DeepLab v3+, ten steps") { compare_network(&MiniDeepLab::build, {2, 3, 25, 22}, 10, sgd(), 0.01, fp32); }
 TEST_CASE("executor: with recomputation") { compare_network(&MiniDeepLab::build, {1, 3, 16, 16}, 3, adamw(), 0.001, fp32, {}, true); }
 TEST_CASE("executor: a small SGA-Net, ten steps") { compare_network(&MiniSGANet::build, {1, 3, 16, 16}, 10, adamw(), 0.001, fp32); }
+TEST_CASE("executor: self attention, one kernel in inference, three operators in training") {
+  compare_network(&MiniAttention::build, {2, 3, 18, 20}, 3, sgd(), 0.01, fp32);
+  cuda::basic_model net(&MiniAttention::build, four_classes());
+  net.weights().initialise(3);
+  net.infer(random_image({1, 3, 18, 20}, 1));
+  const graph::graph& g = net.inference().graph();
+  int fused = 0;
+  for (int i = 0; i < g.nodes.size(); ++i) {
+    if (g.nodes[i].kind == graph::op::custom) ++fused;
+    if (g.nodes[i].kind == graph::op::softmax) CHECK_THROWS_AS(net.inference().read(i, nullptr), usage_error);
+  }
+  CHECK(fused == 1);
+}
 TEST_CASE("executor: points, ten steps") { compare_network(&MiniPointRend::build, {2, 3, 16, 16}, 10, sgd(), 0.01, fp32); }
 TEST_CASE("executor: a custom operator without CUDA kernels") { compare_network(&WithCustom::build, {1, 3, 9, 8}, 3, sgd(), 0.01, fp32); }
 TEST_CASE("executor: other losses, together") {
@@ -311,4 +336,62 @@ TEST_CASE("executor: Model<Net, on_cuda>, accumulation, another size, confusion,
   cuda::backend_options cudnn;
   cudnn.engine = cuda::engine_choice::cudnn;
   CHECK(message([&] { Model<UNet<4, 4>, on_cuda> other(cudnn); }).find("cuDNN") != std::string::npos);
+}
+
+TEST_CASE("executor: full-resolution logits are not computed in training, and every precision trains from small ones") {
+  for (const auto precision : {cuda::precision::fp32, cuda::precision::bf16}) {
+    cuda::backend_options where;
+    where.compute = precision;
+    cuda::basic_model net(&MiniDeepLab::build, four_classes(), where);
+    net.weights().initialise(3);
+    net.prepare_training(graph::loss_options{});
+    const tensor<float> x = random_image({1, 3, 24, 20}, 1);
+    net.train_step(x, random_labels({1, 3, 24, 20}, 2), {1, 0});
+    int full = 0, gone = 0;
+    const graph::graph& g = net.training().graph();
+    for (int i = 0; i < g.nodes.size(); ++i) {
+      if (net.training().extent(i).c != 4 || net.training().extent(i).h != 24) continue;
+      ++full;
+      std::vector<float> v(std::size_t(net.training().extent(i).size()));
+      try {
+        net.training().read(i, v.data());
+      } catch (const usage_error& e) {
+        gone += std::string(e.what()).find("is not computed") != std::string::npos;
+      }
+    }
+    CHECK(full >= 3);  // the network's own resize, the loss's, and their gradient
+    CHECK(gone == full);
+  }
+}
+
+TEST_CASE("executor: devices that cannot be used say why") {
+  const auto message = [](const char* device, cuda::precision precision, int index = 0, int side = 32) -> std::string {
+    ::setenv("RSSEG_EMULATED_DEVICE", device, 1);
+    std::string text;
+    try {
+      cuda::backend_options where;
+      where.compute = precision, where.device = index;
+      Model<UNet<4, 4>, on_cuda> net(where);
+      net.infer(random_image({1, 3, side, side}, 1));
+    } catch (const error& e) {
+      text = e.what();
+    }
+    ::unsetenv("RSSEG_EMULATED_DEVICE");
+    CHECK(text.find('\n') == std::string::npos);
+    return text;
+  };
+  using cuda::precision;
+  CHECK(message("none", precision::fp32).find("no usable device") != std::string::npos);
+  CHECK(message("7.0", precision::fp32).find("compute capability 7.0, expected 7.5 or later") != std::string::npos);
+  CHECK(message("7.5", precision::bf16).find("need compute capability 8.0") != std::string::npos);
+  CHECK(message("7.5", precision::tf32).find("use fp16 or fp32") != std::string::npos);
+  CHECK(message("9.0", precision::fp32, 3).find("device 3 asked for, there are 1") != std::string::npos);
+  CHECK(message("9.0:1000", precision::fp32).find("weights and gradients") != std::string::npos);
+  Model<UNet<4, 4>, on_cuda> probe;  // enough for the weights, not for the maps
+  const std::string memory = message(("9.0:" + std::to_string(8 * probe.weights().values().size() + 1000)).c_str(), precision::fp32, 0, 512);
+  CHECK(memory.find("planned") != std::string::npos);
+  CHECK(memory.find("peak at layer operator") != std::string::npos);
+  CHECK(memory.find("use a smaller batch or tile") != std::string::npos);
+  CHECK(message("7.5", precision::fp32).empty());
+  CHECK(message("8.0", precision::bf16).empty());
 }

@@ -9,7 +9,8 @@
 namespace rsseg::graph {
 
 enum class loss_kind : int {
-  cross_entropy,         // sum w_t * -ln p_t / sum w_t; label smoothing alpha
+  cross_entropy,         // sum w_t * -ln p_t / sum w_t; label smoothing alpha. flag (set by a device's executor): the logits are smaller than
+                         // the target and brought to its extent on the way, bilinearly (flag2: corners aligned)
   dice,                  // 1 - mean over classes of soft dice (smoothing alpha; flag: only classes that occur)
   focal,                 // -(1 - p_t)^alpha ln p_t (Lin et al. 2017)
   jaccard,               // 1 - mean over classes of soft IoU (smoothing alpha; flag: only classes that occur)
@@ -30,7 +31,8 @@ constexpr bool loss_extent(graph_error& e, const graph& g, int id, const shape* 
   const node& n = g.nodes[id];
   if (n.kind == op::loss) {
     const shape x = s[g.input_of(id, 0)], t = s[g.input_of(id, 1)];
-    if (x.h != t.h || x.w != t.w || x.n != t.n) e = {fault::extents_differ, id, x.h != t.h ? x.h : x.w, x.h != t.h ? t.h : t.w};
+    const bool upsampled = loss_kind(n.at.mode) == loss_kind::cross_entropy && n.at.flag;
+    if (!upsampled && (x.h != t.h || x.w != t.w || x.n != t.n)) e = {fault::extents_differ, id, x.h != t.h ? x.h : x.w, x.h != t.h ? t.h : t.w};
     out = {1, 1, 1, 1};
     return true;
   }
