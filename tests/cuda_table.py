@@ -9,7 +9,7 @@ text = re.sub(r"//.*", "", (root / "include/rsseg/graph/node.hpp").read_text())
 kinds = re.findall(r"\w+", re.search(r"enum class op : std::uint8_t \{(.*?)\};", text, re.S)[1])
 table = (root / "kernels/executor/table.cuh").read_text()
 rows = set(re.findall(r"case op::(\w+):", table))
-names = re.findall(r'"(\w+)"', re.search(r"operator_names\[\] = \{(.*?)\};", (root / "kernels/executor/engine.cuh").read_text(), re.S)[1])
+names = re.findall(r'"(\w+)"', re.search(r"operator_names\[\] = \{(.*?)\};", (root / "kernels/executor/names.cuh").read_text(), re.S)[1])
 missing = [k for k in kinds if k not in rows]
 misnamed = [(k, n) for k, n in zip(kinds, names) if k != n]
 for k in missing:
