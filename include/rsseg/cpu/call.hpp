@@ -52,6 +52,9 @@ struct kernel_entry {
   /// Weights brought into the kernel's own order: once per weight change in inference, before every run in training.
   std::size_t (*prepared_bytes)(const graph::graph&, int id, const shape* extents) = nullptr;
   void (*prepare)(const call<T>&, void* prepared) = nullptr;
+  /// For weights that are not kept: bytes of the pieces that they can be packed in, and a run that packs piece by piece.
+  std::size_t (*piece_bytes)(const graph::graph&, int id, const shape* extents) = nullptr;
+  void (*run_in_pieces)(const call<T>&, void* piece) = nullptr;
 };
 
 }  // namespace rsseg::cpu

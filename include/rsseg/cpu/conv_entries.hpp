@@ -31,7 +31,38 @@ inline conv_geometry geometry_of(const call<T>& c) {
   }
   return g;
 }
+/// Output channels per piece where weights are packed in front of every use: packed weights of at most 16 MiB, which the third-level cache holds.
+template <class T>
+inline int piece_channels(const conv_geometry& g) {
+  if (g.groups != 1) return g.out_c;
+  const std::size_t each = sizeof(T) * conv_packed_size<T>(g) / std::size_t(g.out_c) + 1, room = (std::size_t(16) << 20) / each / 64 * 64;
+  const int most = int(std::max<std::size_t>(64, room)), pieces = (g.out_c + most - 1) / most;
+  return std::min(g.out_c, ((g.out_c + pieces - 1) / pieces + 63) / 64 * 64);
+}
+/// The convolution to output channels [from, from + count) of g.
+inline conv_geometry piece_of(conv_geometry g, int from, int count) {
+  g.out_pitch = int(g.y_pitch()), g.out_c = std::min(count, g.out_c - from);
+  return g;
+}
+template <class T, class Use>
+void each_piece(const conv_geometry& g, const Use& use) {
+  for (int from = 0, count = piece_channels<T>(g); from < g.out_c; from += count) use(from, piece_of(g, from, count));
+}
 }  // namespace detail
+
+/// Packs and runs piece after piece.
+template <class T>
+void run_conv_in_pieces(const call<T>& c, void* packed) {
+  const conv_geometry g = detail::geometry_of(c);
+  const conv_epilogue<T> whole = detail::epilogue_of(c);
+  detail::each_piece<T>(g, [&](int from, const conv_geometry& piece) {
+    conv_epilogue<T> e = whole;
+    if (e.bias != nullptr) e.bias += from;
+    if (e.residual != nullptr) e.residual += from;
+    conv_pack<T>(piece, c.in(1) + std::ptrdiff_t(from) * g.kernel_h * g.kernel_w * g.in_c_per_group(), static_cast<T*>(packed));
+    conv_forward<T>(piece, c.in(0), static_cast<const T*>(packed), c.out() + from, e, c.workspace);
+  });
+}
 
 template <class T>
 void run_conv(const call<T>& c) {
@@ -56,9 +87,22 @@ constexpr kernel_entry<T> conv_entry(graph::op kind) {
   using graph_t = graph::graph;
   switch (kind) {
     case op::conv:
-      return {&run_conv<T>, [](const graph_t& g, int id, const shape* s) { return conv_workspace_size<T>(graph::ops::geometry_of(g, id, s)); },
+      return {&run_conv<T>,
+              [](const graph_t& g, int id, const shape* s) {
+                const conv_geometry whole = graph::ops::geometry_of(g, id, s);
+                std::size_t bytes = conv_workspace_size<T>(whole);
+                detail::each_piece<T>(whole, [&](int, const conv_geometry& piece) { bytes = std::max(bytes, conv_workspace_size<T>(piece)); });
+                return bytes;
+              },
               [](const graph_t& g, int id, const shape* s) { return sizeof(T) * conv_packed_size<T>(graph::ops::geometry_of(g, id, s)); },
-              [](const call<T>& c, void* to) { conv_pack<T>(detail::geometry_of(c), c.in(1), static_cast<T*>(to)); }};
+              [](const call<T>& c, void* to) { conv_pack<T>(detail::geometry_of(c), c.in(1), static_cast<T*>(to)); },
+              [](const graph_t& g, int id, const shape* s) {
+                std::size_t size = 0;
+                detail::each_piece<T>(graph::ops::geometry_of(g, id, s),
+                                      [&](int, const conv_geometry& piece) { size = std::max(size, conv_packed_size<T>(piece)); });
+                return sizeof(T) * size;
+              },
+              &run_conv_in_pieces<T>};
     case op::conv_transpose:
     case op::conv_backward_data:
       return {
