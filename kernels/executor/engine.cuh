@@ -382,7 +382,7 @@ class device_executor final : public executor {
             narrow_[u] = maps;
         }
         const kernel_entry<T> row = entry_of<T>(node.kind, known);
-        if (known && node.kind != op::noise && node.kind != op::constant && !(row.maps & result_map)) narrow_[u] = false;
+        if (known && row.run && node.kind != op::noise && node.kind != op::constant && !(row.maps & result_map)) narrow_[u] = false;
         if (!known || node.type == graph::data_type::index || direct_gradient_[u] >= 0 || slot_[u] >= 0) narrow_[u] = false;
         bool any = narrow_[u] && (row.maps & result_map);
         for (int k = 0; k < node.input_count; ++k)

@@ -251,8 +251,9 @@ TEST_CASE("executor: other losses, together") {
 }
 
 TEST_CASE("executor: ten steps in bf16 and fp16") {
-  // Ten steps in two bytes drift from float by the rounding of every map; losses stay near.
-  const tolerances bf16{0.05, 0.05, 0.08}, fp16{0.01, 0.02, 0.08};
+  // Ten steps in two bytes drift from float by the rounding of every map; losses stay near. The worst gradient of the first step differs by 0.088 of
+  // the largest with 8 bits of mantissa; with 11 it must be a few times nearer.
+  const tolerances bf16{0.05, 0.05, 0.12}, fp16{0.01, 0.02, 0.03};
   cuda::backend_options where;
   where.compute = cuda::precision::bf16;
   compare_network(&MiniDeepLab::build, {1, 3, 16, 16}, 10, sgd(), 0.01, bf16, where);
@@ -260,7 +261,7 @@ TEST_CASE("executor: ten steps in bf16 and fp16") {
   compare_network(&MiniDeepLab::build, {1, 3, 16, 16}, 10, sgd(), 0.01, fp16, where);
 }
 
-TEST_CASE("executor: a loss scale that overflows halves, and its step changes nothing" * doctest::skip(true)) {
+TEST_CASE("executor: a loss scale that overflows halves, and its step changes nothing") {
   cuda::backend_options where;
   where.compute = cuda::precision::fp16;
   where.loss_scale = 1073741824;  // overflows: steps are skipped, the scale halves
@@ -361,6 +362,12 @@ TEST_CASE("executor: full-resolution logits are not computed in training, and ev
     }
     CHECK(full >= 3);  // the network's own resize, the loss's, and their gradient
     CHECK(gone == full);
+    int convolutions = 0;  // maps take the bytes of their type
+    for (int i = 0; i < g.nodes.size(); ++i)
+      if (g.nodes[i].kind == graph::op::conv && net.training().extent(i).h > 1)
+        convolutions += net.training().plan().entries[std::size_t(i)].bytes ==
+                        std::size_t(net.training().extent(i).size()) * (precision == cuda::precision::fp32 ? 4 : 2);
+    CHECK(convolutions >= 8);
   }
 }
 
