@@ -13,6 +13,7 @@
 
 #include "cpu_conv_cases.hpp"
 #include "rsseg/core/parallel.hpp"
+#include "rsseg/cpu/conv_entries.hpp"
 #include "rsseg/cpu/isa.hpp"
 
 namespace {
@@ -373,4 +374,26 @@ TEST_CASE("kernels run serially inside a caller's parallel region") {
     same[i] = y == want && own.intact();
   }
   for (bool s : same) CHECK(s);
+}
+
+TEST_CASE("output channels piece by piece: the same bits as all at once") {
+  using rsseg::test::square;
+  const conv_geometry large = square(1, 2, 2048, 2304, 1), transformed = square(1, 28, 32, 96, 3, 1, 1);
+  CHECK(cpu::detail::piece_channels<float>(large) == 1152);  // 18 MiB of packed weights
+  CHECK(cpu::detail::piece_channels<float>(transformed) == 96);
+  for (const auto& [g, step] : {std::pair{large, 1152}, std::pair{transformed, 40}}) {
+    const std::vector<float> x = noise<float>(std::size_t(g.in_h) * g.in_w * g.in_c, 1), w = noise<float>(std::size_t(g.weights()), 2);
+    const std::vector<float> bias = noise<float>(std::size_t(g.out_c), 3), start = noise<float>(std::size_t(g.out_h) * g.out_w * g.out_c, 4);
+    std::vector<float> whole(start.size()), parts(start.size(), 7.f);
+    const auto run = [&](const conv_geometry& part, int from, std::vector<float>& y) {
+      std::vector<float> packed(cpu::conv_packed_size<float>(part)), workspace(cpu::conv_workspace_size<float>(part) / sizeof(float) + 1);
+      cpu::conv_epilogue<float> e;
+      e.bias = bias.data() + from, e.residual = start.data() + from, e.residual_pitch = g.out_c, e.act = cpu::activation::relu;
+      cpu::conv_pack(part, w.data() + std::ptrdiff_t(from) * g.kernel_h * g.kernel_w * g.in_c, packed.data());
+      cpu::conv_forward(part, x.data(), packed.data(), y.data() + from, e, workspace.data());
+    };
+    run(g, 0, whole);
+    for (int from = 0; from < g.out_c; from += step) run(cpu::detail::piece_of(g, from, step), from, parts);
+    CHECK(std::memcmp(whole.data(), parts.data(), whole.size() * sizeof(float)) == 0);
+  }
 }
