@@ -381,7 +381,8 @@ TEST_CASE("output channels piece by piece: the same bits as all at once") {
   const conv_geometry large = square(1, 2, 2048, 2304, 1), transformed = square(1, 28, 32, 96, 3, 1, 1);
   CHECK(cpu::detail::piece_channels<float>(large) == 1152);  // 18 MiB of packed weights
   CHECK(cpu::detail::piece_channels<float>(transformed) == 96);
-  for (const auto& [g, step] : {std::pair{large, 1152}, std::pair{transformed, 40}}) {
+  for (const auto& [geometry, step] : {std::pair{large, 1152}, std::pair{transformed, 40}}) {
+    const conv_geometry& g = geometry;  // a lambda cannot capture a structured binding in C++20 as clang 14 has it
     const std::vector<float> x = noise<float>(std::size_t(g.in_h) * g.in_w * g.in_c, 1), w = noise<float>(std::size_t(g.weights()), 2);
     const std::vector<float> bias = noise<float>(std::size_t(g.out_c), 3), start = noise<float>(std::size_t(g.out_h) * g.out_w * g.out_c, 4);
     std::vector<float> whole(start.size()), parts(start.size(), 7.f);
