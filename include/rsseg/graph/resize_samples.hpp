@@ -49,11 +49,11 @@ inline void fill_samples(const attributes& a, int in, int out, axis_sample<Real>
 template <class Real>
 inline void fill_readers(const axis_sample<Real>* table, int in, int out, axis_readers* r) {
   for (int i = 0; i < in; ++i) r[i] = {out, 0};
-  for (int i = 0; i < out; ++i)
-    for (int at : {table[i].low, table[i].high}) {
-      if (i < r[at].first) r[at].first = i;
-      if (i + 1 > r[at].last) r[at].last = i + 1;
-    }
+  const auto add = [&](int at, int i) {
+    if (i < r[at].first) r[at].first = i;
+    if (i + 1 > r[at].last) r[at].last = i + 1;
+  };
+  for (int i = 0; i < out; ++i) add(table[i].low, i), add(table[i].high, i);
 }
 
 }  // namespace rsseg::graph
