@@ -452,6 +452,7 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_flag("--recompute", q->recompute, "less memory for some more time; the same result");
   c->add_option("--max-memory", q->max_memory, "MiB a training step may use (default: 90 % of the machine)")->check(CLI::PositiveNumber);
   c->add_option("--workers", q->workers, "threads that prepare batches")->capture_default_str()->check(CLI::Range(0, 256));
+  add_device_options(c, q->where);
   c->add_option("--seed", q->seed, "seed of weights, crops, dropout")->capture_default_str();
   c->callback([q, &common] { run_train(*q, common); });
 }
