@@ -16,7 +16,6 @@ ninja-build|ninja|build|runs the build
 pkg-config|pkg-config|build|finds the libraries below
 nlohmann-json3-dev||build|JSON: manifests, class lists, reports
 libcli11-dev||build|the command line
-libeigen3-dev||build|small dense matrices
 libstb-dev||build|PNG and JPEG
 libgdal-dev||build|GeoTIFF and other georeferenced rasters
 doctest-dev||test|unit tests
