@@ -85,6 +85,7 @@ inline graph::loss_term parse_term(const std::string& part, const std::string& t
   if (colon == std::string::npos) return t;
   parse_items(part.substr(colon + 1), where, options_of(t.kind), [&](const std::string& key, bool has, double v) {
     const auto set = [&](double& to, double low, double high) { return has && v >= low && v <= high ? (to = v, true) : false; };
+    const auto raise = [&](bool& flag) { return has ? false : (flag = true, true); };  // an option without a value
     switch (t.kind) {
       case loss_kind::cross_entropy:
         return (key.empty() || key == "smoothing") && set(t.alpha, 0, 0.999);
@@ -92,16 +93,16 @@ inline graph::loss_term parse_term(const std::string& part, const std::string& t
         return (key.empty() || key == "gamma") && set(t.alpha, 0, 100);
       case loss_kind::dice:
       case loss_kind::jaccard:
-        if (key == "present") return !has && (t.flag = true);
+        if (key == "present") return raise(t.flag);
         return (key.empty() || key == "smooth") && set(t.alpha, 0, 1e12);
       case loss_kind::tversky:
-        if (key == "present") return !has && (t.flag = true);
+        if (key == "present") return raise(t.flag);
         if (key == "alpha") return set(t.alpha, 0, 1e6);
         if (key == "beta") return set(t.beta, 0, 1e6);
         return key == "smooth" && set(t.gamma, 0, 1e12);
       case loss_kind::lovasz:
-        if (key == "per-image") return !has && (t.flag = true);
-        return key == "all" && !has && (t.flag2 = true);
+        if (key == "per-image") return raise(t.flag);
+        return key == "all" && raise(t.flag2);
       default:  // ohem
         if (key == "threshold") return set(t.alpha, 1e-9, 1);
         if (key != "kept" || !has || v < 0 || v > 2e9) return false;
