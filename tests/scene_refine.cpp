@@ -163,7 +163,7 @@ TEST_CASE("an untrained refiner that corrects leaves the map as it is") {
   o.size = 64;
   scene::cascade_psp_stage masks(is("cascadepsp-16", &CascadePSP<false, 18, 16>::build), nullptr, o, 64, "");
   CHECK(other_labels(p.scores, p.through(masks)) == 0);
-  scene::deep_guided_stage filter(is("dgf-head", &DGFHead<>::build), 64, "");
+  scene::deep_guided_stage filter(is("dgf-head", &DGFHead<from_data, true>::build), 64, "");
   CHECK(other_labels(p.scores, p.through(filter)) < 0.25);  // smoother than what it was given, whose noise is of single pixels
 }
 

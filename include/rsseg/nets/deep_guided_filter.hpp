@@ -3,7 +3,7 @@
 //   DeepGuidedFilter (image to image): low-resolution net on x_lr, learned guide of both images, fast guided filter       (N,3,H,W)
 //     net: 3x3 24 with dilation 1, 2, 4, 8, 16, 1 (adaptive norm, LeakyReLU 0.2), 1x1 to 3; guide: 1x1 15, norm, LeakyReLU, 1x1 to 3
 //   DGFHead (segmentation): scores brought to the image's extent (corners aligned), guide 1x1 64, ReLU, 1x1 K; guided filter r = 4, eps = 0.01;
-//     the 1x1 on the scores in front starts as the identity, so that the untrained head is a guided filter of the map
+//     as registered, the 1x1 on the scores in front starts as the identity, so that the untrained head is a guided filter of the map
 //   DGFDeepLab: ResNet-101 at stride 8, sum of four dilated 3x3 classifiers (6, 12, 18, 24), then the head
 // The authors train the segmentation net with every norm frozen, and so does this.
 #pragma once
@@ -61,21 +61,24 @@ struct DeepGuidedFilter {
 };
 
 /// The head on any network's scores: inputs logits_lr (N,K,h,w) and image (N,B,H,W) in [0, 1].
-template <int Classes = from_data>
+/// Same: the 1x1 on the scores starts as the identity.
+template <int Classes = from_data, bool Same = false>
 struct DGFHead {
   static constexpr void build(builder& b) {
     const int k = b.classes(Classes);
     const value low = b.input("logits_lr", k), image = b.input("image", from_data);
-    value y;
-    {
-      const scope s(b, "scale");
-      const value same = b.parameter("weight", {k, k, 1, 1}, graph::init::bilinear_upsample, 1);  // of one pixel: the identity
-      graph::attributes at;
-      at.count = k;
-      y = graph::ops::conv(b, low, same, b.parameter("bias", {k}, graph::init::constant, 0), at);
-    }
-    y = resize_like(b, y, image, true);
+    const value y = resize_like(b, Same ? same(b, low) : conv(b, "scale", low, k), image, true);
     b.output("logits", guided_filter(b, detail::dgf_segmentation_guide(b, image, k), y, 4, 1e-2), 1);
+  }
+
+ private:
+  static constexpr value same(builder& b, value low) {
+    const scope s(b, "scale");
+    const int k = low.channels;
+    const value weight = b.parameter("weight", {k, k, 1, 1}, graph::init::bilinear_upsample, 1);  // of one pixel: the identity
+    graph::attributes at;
+    at.count = k;
+    return graph::ops::conv(b, low, weight, b.parameter("bias", {k}, graph::init::constant, 0), at);
   }
 };
 
@@ -105,8 +108,8 @@ inline constexpr network_entry deep_guided_filter_networks[] = {
     {"dgf-deeplab-resnet101", "Deep guided filter, DeepLab", "Wu et al., CVPR 2018",
      "trainable guided filter behind dilated ResNet-101; norms frozen", &DGFDeepLab<>::build, recipe{"sgd", 2.5e-4, 0.9, 5e-4, "poly", 10, 321}, 1, 0,
      16},
-    {"dgf-head", "Deep guided filter, head", "Wu et al., CVPR 2018", "refines any network's scores; inputs logits_lr and image", &DGFHead<>::build,
-     recipe{"sgd", 2.5e-3, 0.9, 5e-4, "poly", 10, 321}, 1, 0, 9, false},
+    {"dgf-head", "Deep guided filter, head", "Wu et al., CVPR 2018", "refines any network's scores; inputs logits_lr and image",
+     &DGFHead<from_data, true>::build, recipe{"sgd", 2.5e-3, 0.9, 5e-4, "poly", 10, 321}, 1, 0, 9, false},
     {"dgf-image", "Deep guided filter, image to image", "Wu et al., CVPR 2018", "learns an image operator at low resolution; inputs x_lr and x_hr",
      &DeepGuidedFilter<>::build, recipe{"adam", 1e-4, 0.9, 0, "constant", 1, 512}, 1, 0, 4, false},
 };
