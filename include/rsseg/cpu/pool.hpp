@@ -69,6 +69,34 @@ inline bool windows_of(const call<T>& c, const shape& map, pool_window& p) {
          p.pad_left <= p.dilation_w * (p.kernel_w - 1) && (o.h - 1) * p.stride_h - p.pad_top < s.h && (o.w - 1) * p.stride_w - p.pad_left < s.w;
 }
 inline bool two_by_two(const pool_window& p) { return p.kernel_h == 2 && p.kernel_w == 2 && p.dilation_h == 1 && p.dilation_w == 1; }
+
+/// One window over the input: the output pixel it belongs to, its corner, and the taps [y0, y1) x [x0, x1) of it that lie inside.
+struct placed_window {
+  std::int64_t out, image;  // pixels; image: the first one of the sample
+  int top, left, y0, y1, x0, x1;
+  RSSEG_ALWAYS_INLINE bool inside(const pool_window& p) const { return y0 == 0 && x0 == 0 && y1 == p.kernel_h && x1 == p.kernel_w; }
+  /// The pixel of a tap, in the sample.
+  RSSEG_ALWAYS_INLINE std::int32_t pixel(const pool_window& p, const shape& s, int ky, int kx) const {
+    return std::int32_t((top + ky * p.dilation_h) * s.w + left + kx * p.dilation_w);
+  }
+};
+/// body(placed_window) for every pixel of the output, rows of it in parallel.
+template <class T, class Body>
+inline void sweep_windows(const pool_window& p, const shape& s, const shape& o, const Body& body) {
+  sweep<T>(std::int64_t(o.n) * o.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
+    for (std::int64_t row = b; row < e; ++row) {
+      placed_window w;
+      w.image = row / o.h * s.h * s.w;
+      w.top = int(row % o.h) * p.stride_h - p.pad_top;
+      valid_taps(w.top, p.kernel_h, p.dilation_h, s.h, w.y0, w.y1);
+      for (int ox = 0; ox < o.w; ++ox) {
+        w.out = row * o.w + ox, w.left = ox * p.stride_w - p.pad_left;
+        valid_taps(w.left, p.kernel_w, p.dilation_w, s.w, w.x0, w.x1);
+        body(w);
+      }
+    }
+  });
+}
 }  // namespace detail
 
 template <class T>
@@ -79,38 +107,28 @@ void max_pool(const call<T>& c) {
   T* y = c.out();
   const std::int64_t xp = c.in_pitch(0), yp = c.out_pitch();
   const bool two = detail::two_by_two(p);
-  sweep<T>(std::int64_t(o.n) * o.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-    for (std::int64_t row = b; row < e; ++row) {
-      const int oy = int(row % o.h);
-      int y0, y1, x0, x1;
-      const int top = oy * p.stride_h - p.pad_top;
-      detail::valid_taps(top, p.kernel_h, p.dilation_h, s.h, y0, y1);
-      for (int ox = 0; ox < o.w; ++ox) {
-        const int left = ox * p.stride_w - p.pad_left;
-        detail::valid_taps(left, p.kernel_w, p.dilation_w, s.w, x0, x1);
-        T* to = y + (row * o.w + ox) * yp;
-        bool first = true;
-        if (two && y0 == 0 && y1 == 2 && x0 == 0 && x1 == 2) {
-          const T* from = x + ((row / o.h * s.h + top) * s.w + left) * xp;
-          const T* below = from + std::int64_t(s.w) * xp;
-          detail::max_of_four(from, from + xp, below, below + xp, s.c, to);
-          continue;
-        }
-        for (int ky = y0; ky < y1; ++ky)
-          for (int kx = x0; kx < x1; ++kx) {
-            const T* from = x + ((row / o.h * s.h + top + ky * p.dilation_h) * s.w + left + kx * p.dilation_w) * xp;
-            if (first) {
-              for (int k = 0; k < s.c; ++k) to[k] = from[k];
-            } else {
-              RSSEG_INDEPENDENT
-              for (int k = 0; k < s.c; ++k) to[k] = from[k] > to[k] ? from[k] : to[k];
-            }
-            first = false;
-          }
-        if (first)
-          for (int k = 0; k < s.c; ++k) to[k] = -std::numeric_limits<T>::infinity();
-      }
+  detail::sweep_windows<T>(p, s, o, [=](const detail::placed_window& w) RSSEG_INLINE_BODY {
+    T* to = y + w.out * yp;
+    if (two && w.inside(p)) {
+      const T* from = x + (w.image + w.pixel(p, s, 0, 0)) * xp;
+      const T* below = from + std::int64_t(s.w) * xp;
+      detail::max_of_four(from, from + xp, below, below + xp, s.c, to);
+      return;
     }
+    bool first = true;
+    for (int ky = w.y0; ky < w.y1; ++ky)
+      for (int kx = w.x0; kx < w.x1; ++kx) {
+        const T* from = x + (w.image + w.pixel(p, s, ky, kx)) * xp;
+        if (first) {
+          for (int k = 0; k < s.c; ++k) to[k] = from[k];
+        } else {
+          RSSEG_INDEPENDENT
+          for (int k = 0; k < s.c; ++k) to[k] = from[k] > to[k] ? from[k] : to[k];
+        }
+        first = false;
+      }
+    if (first)
+      for (int k = 0; k < s.c; ++k) to[k] = -std::numeric_limits<T>::infinity();
   });
 }
 
@@ -123,48 +141,38 @@ void argmax_pool(const call<T>& c) {
   const std::int64_t xp = c.in_pitch(0);
   std::int32_t* index = c.index_out();
   const bool two = detail::two_by_two(p);
-  sweep<T>(std::int64_t(o.n) * o.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-    for (std::int64_t row = b; row < e; ++row) {
-      const int oy = int(row % o.h);
-      int y0, y1, x0, x1;
-      const int top = oy * p.stride_h - p.pad_top;
-      detail::valid_taps(top, p.kernel_h, p.dilation_h, s.h, y0, y1);
-      for (int ox = 0; ox < o.w; ++ox) {
-        const int left = ox * p.stride_w - p.pad_left;
-        detail::valid_taps(left, p.kernel_w, p.dilation_w, s.w, x0, x1);
-        if (two && y0 == 0 && y1 == 2 && x0 == 0 && x1 == 2) {
-          const std::int32_t at = std::int32_t(top * s.w + left);
-          const T* from = x + (row / o.h * s.h * s.w + at) * xp;
-          const T* below = from + std::int64_t(s.w) * xp;
-          detail::argmax_of_four(from, from + xp, below, below + xp, at, s.w, s.c, index + (row * o.w + ox) * s.c);
-          continue;
-        }
-        for (int c0 = 0; c0 < s.c; c0 += detail::pool_tile) {
-          const int width = s.c - c0 < detail::pool_tile ? s.c - c0 : detail::pool_tile;
-          std::int32_t* to = index + (row * o.w + ox) * s.c + c0;
-          T best[detail::pool_tile];
-          bool first = true;
-          for (int ky = y0; ky < y1; ++ky)
-            for (int kx = x0; kx < x1; ++kx) {
-              const std::int32_t at = std::int32_t((top + ky * p.dilation_h) * s.w + left + kx * p.dilation_w);
-              const T* from = x + (row / o.h * s.h * s.w + at) * xp + c0;
-              if (first) {
-                for (int k = 0; k < width; ++k) best[k] = from[k], to[k] = at;
-              } else {
-                RSSEG_INDEPENDENT
-                for (int k = 0; k < width; ++k) {
-                  const T v = from[k], high = best[k];  // all loads first: a load inside a choice becomes a branch
-                  const std::int32_t t = to[k];
-                  to[k] = v > high ? at : t;
-                  best[k] = v > high ? v : high;
-                }
-              }
-              first = false;
+  detail::sweep_windows<T>(p, s, o, [=](const detail::placed_window& w) RSSEG_INLINE_BODY {
+    if (two && w.inside(p)) {
+      const std::int32_t at = w.pixel(p, s, 0, 0);
+      const T* from = x + (w.image + at) * xp;
+      const T* below = from + std::int64_t(s.w) * xp;
+      detail::argmax_of_four(from, from + xp, below, below + xp, at, s.w, s.c, index + w.out * s.c);
+      return;
+    }
+    for (int c0 = 0; c0 < s.c; c0 += detail::pool_tile) {
+      const int width = s.c - c0 < detail::pool_tile ? s.c - c0 : detail::pool_tile;
+      std::int32_t* to = index + w.out * s.c + c0;
+      T best[detail::pool_tile];
+      bool first = true;
+      for (int ky = w.y0; ky < w.y1; ++ky)
+        for (int kx = w.x0; kx < w.x1; ++kx) {
+          const std::int32_t at = w.pixel(p, s, ky, kx);
+          const T* from = x + (w.image + at) * xp + c0;
+          if (first) {
+            for (int k = 0; k < width; ++k) best[k] = from[k], to[k] = at;
+          } else {
+            RSSEG_INDEPENDENT
+            for (int k = 0; k < width; ++k) {
+              const T v = from[k], high = best[k];  // all loads first: a load inside a choice becomes a branch
+              const std::int32_t t = to[k];
+              to[k] = v > high ? at : t;
+              best[k] = v > high ? v : high;
             }
-          if (first)
-            for (int k = 0; k < width; ++k) to[k] = 0;
+          }
+          first = false;
         }
-      }
+      if (first)
+        for (int k = 0; k < width; ++k) to[k] = 0;
     }
   });
 }
@@ -173,31 +181,22 @@ namespace detail {
 template <class T>
 inline void pick_in_windows(const pool_window& p, const shape& s, const shape& o, const T* x, std::int64_t xp, const std::int32_t* index, T* y,
                             std::int64_t yp) {
-  sweep<T>(std::int64_t(o.n) * o.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-    for (std::int64_t row = b; row < e; ++row) {
-      int y0, y1, x0, x1;
-      const int top = int(row % o.h) * p.stride_h - p.pad_top;
-      valid_taps(top, p.kernel_h, p.dilation_h, s.h, y0, y1);
-      for (int ox = 0; ox < o.w; ++ox) {
-        const int left = ox * p.stride_w - p.pad_left;
-        valid_taps(left, p.kernel_w, p.dilation_w, s.w, x0, x1);
-        const std::int32_t* which = index + (row * o.w + ox) * s.c;
-        T* to = y + (row * o.w + ox) * yp;
-        bool first = true;
-        for (int ky = y0; ky < y1; ++ky)
-          for (int kx = x0; kx < x1; ++kx) {
-            const std::int32_t at = std::int32_t((top + ky * p.dilation_h) * s.w + left + kx * p.dilation_w);
-            const T* from = x + (row / o.h * s.h * s.w + at) * xp;
-            if (first) {
-              for (int k = 0; k < s.c; ++k) to[k] = from[k];
-            } else {
-              RSSEG_INDEPENDENT
-              for (int k = 0; k < s.c; ++k) to[k] = choose(which[k] == at, from[k], to[k]);
-            }
-            first = false;
-          }
+  sweep_windows<T>(p, s, o, [=](const placed_window& w) RSSEG_INLINE_BODY {
+    const std::int32_t* which = index + w.out * s.c;
+    T* to = y + w.out * yp;
+    bool first = true;
+    for (int ky = w.y0; ky < w.y1; ++ky)
+      for (int kx = w.x0; kx < w.x1; ++kx) {
+        const std::int32_t at = w.pixel(p, s, ky, kx);
+        const T* from = x + (w.image + at) * xp;
+        if (first) {
+          for (int k = 0; k < s.c; ++k) to[k] = from[k];
+        } else {
+          RSSEG_INDEPENDENT
+          for (int k = 0; k < s.c; ++k) to[k] = choose(which[k] == at, from[k], to[k]);
+        }
+        first = false;
       }
-    }
   });
 }
 /// Every pixel asks the windows that hold it, in row-major order: no zeros are written first, and no two threads write the same element.
@@ -290,28 +289,18 @@ void avg_pool(const call<T>& c) {
   const T* x = c.in(0);
   T* y = c.out();
   const std::int64_t xp = c.in_pitch(0), yp = c.out_pitch();
-  sweep<T>(std::int64_t(o.n) * o.h, 1, [=](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-    for (std::int64_t row = b; row < e; ++row) {
-      const int oy = int(row % o.h);
-      int y0, y1, x0, x1;
-      const int top = oy * p.stride_h - p.pad_top;
-      detail::valid_taps(top, p.kernel_h, p.dilation_h, s.h, y0, y1);
-      for (int ox = 0; ox < o.w; ++ox) {
-        const int left = ox * p.stride_w - p.pad_left;
-        detail::valid_taps(left, p.kernel_w, p.dilation_w, s.w, x0, x1);
-        T* to = y + (row * o.w + ox) * yp;
-        for (int k = 0; k < s.c; ++k) to[k] = 0;
-        for (int ky = y0; ky < y1; ++ky)
-          for (int kx = x0; kx < x1; ++kx) {
-            const T* from = x + ((row / o.h * s.h + top + ky * p.dilation_h) * s.w + left + kx * p.dilation_w) * xp;
-            RSSEG_INDEPENDENT
-            for (int k = 0; k < s.c; ++k) to[k] += from[k];
-          }
-        const int count = inside ? (y1 > y0 ? y1 - y0 : 0) * (x1 > x0 ? x1 - x0 : 0) : p.kernel_h * p.kernel_w;
-        const T factor = T(1) / T(count > 0 ? count : 1);
-        for (int k = 0; k < s.c; ++k) to[k] *= factor;
+  detail::sweep_windows<T>(p, s, o, [=](const detail::placed_window& w) RSSEG_INLINE_BODY {
+    T* to = y + w.out * yp;
+    for (int k = 0; k < s.c; ++k) to[k] = 0;
+    for (int ky = w.y0; ky < w.y1; ++ky)
+      for (int kx = w.x0; kx < w.x1; ++kx) {
+        const T* from = x + (w.image + w.pixel(p, s, ky, kx)) * xp;
+        RSSEG_INDEPENDENT
+        for (int k = 0; k < s.c; ++k) to[k] += from[k];
       }
-    }
+    const int count = inside ? (w.y1 > w.y0 ? w.y1 - w.y0 : 0) * (w.x1 > w.x0 ? w.x1 - w.x0 : 0) : p.kernel_h * p.kernel_w;
+    const T factor = T(1) / T(count > 0 ? count : 1);
+    for (int k = 0; k < s.c; ++k) to[k] *= factor;
   });
 }
 template <class T>
