@@ -72,7 +72,9 @@ inline class_table read_classes(const std::filesystem::path& file) {
       throw input_error(where + ": \"names\" holds " + std::to_string(t.names.size()) + " classes; 1 to 255 are possible in an 8-bit mask");
     t.ignore_id = j.value("ignore_index", 255);
     if (t.ignore_id < 0 || t.ignore_id > 255) throw input_error(where + ": ignore_index is " + std::to_string(t.ignore_id) + "; masks hold 0 to 255");
-    t.colour_masks = j.value("mask", std::string("ids")) == "colours";
+    const std::string mask = j.value("mask", std::string("ids"));
+    if (mask != "ids" && mask != "colours") throw input_error(where + ": \"mask\" is \"" + mask + "\"; expected \"ids\" or \"colours\"");
+    t.colour_masks = mask == "colours";
     if (j.contains("palette")) {
       t.palette.clear();
       for (const auto& c : j["palette"]) t.palette.push_back(detail::json_colour(c, where));

@@ -48,7 +48,7 @@ class file_dataset final : public dataset {
   /// bands 0: those of the first image. An empty list is an error that names `origin`.
   file_dataset(std::vector<file_pair> pairs, class_table classes, mask_coding coding, const std::string& origin, int bands = 0)
       : pairs_(std::move(pairs)), classes_(std::move(classes)), coding_(coding), bands_(bands) {
-    if (pairs_.empty()) throw input_error(origin + ": no image/mask pairs found; see docs/data.md for the layouts that are understood");
+    if (pairs_.empty()) throw input_error(origin + ": no image/mask pairs found; see docs/data_preparation.md for the layouts that are understood");
     if (bands_ == 0) bands_ = image_bands(pairs_.front().image);
   }
 

@@ -174,7 +174,7 @@ inline folder_pairs read_folder(const fs::path& dir) {
 inline std::optional<fs::path> find_classes(fs::path dir) {
   std::error_code none;
   for (int up = 0; up < 3; ++up) {
-    if (fs::is_regular_file(dir / "classes.json", none)) return dir / "classes.json";
+    if (fs::is_regular_file(dir / "classes.json", none)) return (dir / "classes.json").lexically_normal();
     dir = dir.empty() ? fs::path("..") : dir / "..";
   }
   return std::nullopt;

@@ -93,7 +93,7 @@ std::unique_ptr<raster_source> memory_source(raster_info info, std::vector<float
 
 struct create_options {
   /// Write to PATH.partial, an uncompressed spool, with a journal of finished units beside it; close() turns it into the target. A run
-  /// that ends without close() leaves both, and the next one with the same resume_key and info goes on where it stopped.
+  /// that ends without close() leaves both if a unit was finished, and the next one with the same resume_key and info goes on where it stopped.
   bool resumable = false;
   std::string resume_key;  ///< what the pixels depend on (weights, tile, overlap): another key starts anew. One line.
   int jpeg_quality = 90;

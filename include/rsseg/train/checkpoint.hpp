@@ -55,10 +55,15 @@ inline training_state load_checkpoint(const std::string& path, std::span<const c
   try {
     const auto j = nlohmann::json::parse(text);
     s.settings = j.at("settings");
-    for (const auto& [key, value] : settings.items())
-      if (!s.settings.contains(key) || s.settings.at(key) != value)
-        throw input_error(path + ": was made with " + key + " = " + (s.settings.contains(key) ? s.settings.at(key).dump() : "nothing") +
-                          ", now it is " + value.dump() + "; use the same options, or another --out");
+    const auto same = [&](const std::string& key) {
+      const nlohmann::json now = settings.value(key, nlohmann::json()), then = s.settings.value(key, nlohmann::json());
+      if (now == then) return;
+      const auto shown = [](const nlohmann::json& v) { return v.is_null() ? "nothing" : v.is_structured() ? "other values" : v.dump(); };
+      throw input_error(path + ": was made with " + key + " = " + shown(then) + ", now it is " + shown(now) +
+                        "; use the same options, or another --out");
+    };
+    if (settings.contains("network")) same("network");  // before what follows from it
+    for (const auto& [key, value] : settings.items()) same(key);
     s.step = j.at("step"), s.position.epoch = j.at("epoch"), s.position.number = j.at("batch"), s.elapsed = j.at("elapsed");
     s.best_miou = j.at("best_miou"), s.evaluations = j.at("evaluations"), s.running_loss = j.at("running_loss");
     for (const checkpoint_part& p : parts) p.opt->steps() = j.at(p.prefix + "optimizer_steps");

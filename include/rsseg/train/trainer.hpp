@@ -197,7 +197,7 @@ class trainer {
         for (std::uint64_t run : l.runs) l.loss += o_.cuda->loss(run) / o_.accumulate;
         if (!std::isfinite(l.loss))
           throw numeric_error("the loss became " + std::string(std::isnan(l.loss) ? "NaN" : "infinite") + " at step " + std::to_string(l.state.step) +
-                              " (learning rate " + std::to_string(l.lr) + "); " +
+                              " (learning rate " + nlohmann::json(l.lr).dump() + "); " +
                               (fs::exists(checkpoint, none) ? "the last checkpoint is kept in " + o_.out + "; " : "") +
                               "use a lower --lr or --clip 1");
         l.state.running_loss = l.state.step == 1 ? l.loss : 0.95 * s.running_loss + 0.05 * l.loss;
