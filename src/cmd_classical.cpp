@@ -55,7 +55,7 @@ classical::scene_options scene_of(const classical_request& q) {
   o.over = classical::over_segmentation_named(q.over == "none" && (q.unit == "region" || q.merge != "none") ? "graph" : q.over);
   o.unit = q.unit == "pixel"    ? classical::map_unit::pixel
            : q.unit == "region" ? classical::map_unit::region
-                                : throw usage_error("--unit: pixel or region");
+                                : throw usage_error("--unit \"" + q.unit + "\": unknown; use pixel, region");
   o.scale = q.scale, o.region_size = q.region_size;
   o.merge = classical::merging_named(q.merge);
   if (q.threshold > 0) o.threshold = q.threshold;
@@ -75,17 +75,18 @@ void add_feature_options(CLI::App* c, classical_request& q) {
   c->add_option("--near-infrared", q.near_infrared, "band of the near infrared, for NDVI and NDWI (counted from 0)")->check(CLI::Range(0, 4095));
 }
 void add_map_options(CLI::App* c, classical_request& q) {
-  c->add_option("--over", q.over, "over-segmentation: none, graph, slic, watershed")->capture_default_str();
+  c->add_option("--over", q.over, "over-segmentation: none, graph, slic, watershed (--unit region and --merge need one: graph, if none is given)")
+      ->capture_default_str();
   c->add_option("--unit", q.unit, "what is classified: pixel, or the mean features of a region")->capture_default_str();
   c->add_option("--merge", q.merge, "merging of regions: none, best (global best), mutual (mutual best neighbours)")->capture_default_str();
-  c->add_option("--scale", q.scale, "coarseness of the graph segmentation, in grey values")->capture_default_str()->check(CLI::PositiveNumber);
+  c->add_option("--scale", q.scale, "coarseness of the graph segmentation, in grey values")->capture_default_str()->check(above_zero());
   c->add_option("--region-size", q.region_size, "side of SLIC's cells in pixels")->capture_default_str()->check(CLI::Range(4, 256));
-  c->add_option("--threshold", q.threshold, "cost at which merging stops (default 400)")->check(CLI::PositiveNumber);
+  c->add_option("--threshold", q.threshold, "cost at which merging stops (default 400)")->check(above_zero());
   c->add_option("--merge-texture", q.merge_texture, "weight of co-occurrence and binary patterns in merging; 0: spectral alone")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative());
   c->add_option("--crf", q.crf, "on top: none, grid (alpha expansion), dense (mean field)")->capture_default_str();
-  c->add_option("--crf-weight", q.crf_weight, "of the grid CRF")->capture_default_str()->check(CLI::NonNegativeNumber);
-  c->add_option("--crf-sigma", q.crf_sigma, "contrast of the grid CRF, in grey values")->capture_default_str()->check(CLI::PositiveNumber);
+  c->add_option("--crf-weight", q.crf_weight, "of the grid CRF")->capture_default_str()->check(not_negative());
+  c->add_option("--crf-sigma", q.crf_sigma, "contrast of the grid CRF, in grey values")->capture_default_str()->check(above_zero());
   c->add_option("--tile", q.tile, "side of windows in pixels")->capture_default_str()->check(CLI::Range(64, 8192));
   c->add_option("--overlap", q.overlap, "pixels around a window that are looked at, too")->capture_default_str()->check(CLI::Range(0, 1024));
 }
@@ -116,9 +117,14 @@ void run_train(const classical_request& q, const common_options& common) {
   std::vector<std::string> names = set->classes().names;
   for (int k = int(names.size()); k < classes; ++k) names.push_back(std::to_string(k));
   collector.train(names, l).save(q.out);
-  if (!common.quiet)
-    std::fprintf(stderr, "%s: %s, %zu features, up to %d samples of each of %d classes\n", q.out.c_str(), q.learner.c_str(),
-                 classical::feature_names(set->bands(), features).size(), q.samples, classes);
+  const std::size_t count = classical::feature_names(set->bands(), features).size();
+  if (common.json)
+    std::printf(
+        "%s\n",
+        nlohmann::json({{"model", q.out}, {"learner", q.learner}, {"features", count}, {"samples", q.samples}, {"classes", classes}}).dump().c_str());
+  else if (!common.quiet)
+    std::fprintf(stderr, "%s: %s, %zu features, up to %d samples of each of %d classes\n", q.out.c_str(), q.learner.c_str(), count, q.samples,
+                 classes);
 }
 
 void run_map(const classical_request& q, const common_options& common) {
@@ -126,6 +132,7 @@ void run_map(const classical_request& q, const common_options& common) {
   const auto source = io::open_raster(q.image);
   std::error_code none;
   if (std::filesystem::equivalent(q.out, q.image, none)) throw usage_error(q.out + ": is the input; choose another file for the result");
+  check_map_name(q.out);
   io::raster_info out = source->info();
   out.bands = 1, out.type = io::sample_type::u8, out.nodata.reset(), out.band_names.clear();
   out.colors = io::color_table(io::default_palette(model.classes(), 255));
@@ -148,7 +155,11 @@ void run_map(const classical_request& q, const common_options& common) {
   if (!done) throw CLI::RuntimeError(130);
   sink->close();
   bar->finish();
-  if (!common.quiet)
+  if (common.json) {
+    nlohmann::json j = {{"output", q.out}, {"width", out.width}, {"height", out.height}, {"pixels", nlohmann::json::object()}};
+    for (int k = 0; k < model.classes(); ++k) j["pixels"][model.class_names()[std::size_t(k)]] = histogram[std::size_t(k)];
+    std::printf("%s\n", j.dump().c_str());
+  } else if (!common.quiet)
     for (int k = 0; k < model.classes(); ++k)
       std::printf("%-20s %6.2f %%\n", model.class_names()[std::size_t(k)].c_str(),
                   100.0 * double(histogram[std::size_t(k)]) / (double(out.width) * out.height));

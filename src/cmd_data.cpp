@@ -26,7 +26,13 @@ void add_dataset(CLI::App& app, common_options& common) {
     if (!r.ok()) throw CLI::RuntimeError(3);
   });
   auto* sets = c->add_subcommand("list", "the public data sets that are known by name");
-  sets->callback([] {
+  sets->callback([&common] {
+    if (common.json) {
+      nlohmann::json j = nlohmann::json::array();
+      for (const auto& k : data::known_sets()) j.push_back({{"name", k.name}, {"about", k.about}});
+      std::printf("%s\n", j.dump(1).c_str());
+      return;
+    }
     for (const auto& k : data::known_sets()) std::printf("%-12s %s\n", k.name, k.about);
   });
 }

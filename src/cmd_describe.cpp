@@ -15,7 +15,7 @@ namespace rsseg::program {
 shape parse_shape(const std::string& text) {
   shape s;
   char rest = 0;
-  if (std::sscanf(text.c_str(), "%d,%d,%d,%d%c", &s.n, &s.c, &s.h, &s.w, &rest) != 4 || s.n < 1 || s.c < 1 || s.h < 1 || s.w < 1 ||
+  if (std::sscanf(text.c_str(), "%9d,%9d,%9d,%9d%c", &s.n, &s.c, &s.h, &s.w, &rest) != 4 || s.n < 1 || s.c < 1 || s.h < 1 || s.w < 1 ||
       s.size() > (std::int64_t(1) << 40))
     throw usage_error("--input \"" + text + "\": expected N,C,H,W such as 1,3,512,512");
   return s;
@@ -35,10 +35,10 @@ std::string with_units(double n) {
 }
 
 namespace {
-/// "; legal sides are multiples of 16 plus 12 from 204": what to do about a size that a network cannot have.
+/// "multiples of 16 plus 12 from 204": the sides that a network takes.
 std::string legal_sides(const network_entry& e) {
   const int least = scene::size_rule{e.size_multiple, e.size_offset, e.minimum_size, 1}.at_least(1);
-  std::string text = e.size_multiple > 1 ? "; legal sides are multiples of " + std::to_string(e.size_multiple) : "; legal sides are any";
+  std::string text = e.size_multiple > 1 ? "multiples of " + std::to_string(e.size_multiple) : "any";
   if (e.size_offset) text += " plus " + std::to_string(e.size_offset);
   return text + " from " + std::to_string(least);
 }
@@ -113,9 +113,45 @@ void add_list(CLI::App& app, common_options& common) {
       std::printf("%s\n", j.dump(1).c_str());
       return;
     }
-    for (const network_entry* e : networks()) std::printf("%-26s %-34s %s\n", e->name, e->title, e->paper);
+    int names = 0, titles = 0;
+    for (const network_entry* e : networks()) {
+      names = std::max(names, int(std::string_view(e->name).size()));
+      titles = std::max(titles, int(std::string_view(e->title).size()));
+    }
+    for (const network_entry* e : networks()) std::printf("%-*s  %-*s  %s\n", names, e->name, titles, e->title, e->paper);
   });
 }
+
+namespace {
+/// The layer where the arena is fullest. Gradients have no name and take that of a layer they come from.
+std::string fullest(const graph::graph& g, const memory_plan& p) {
+  int id = p.peak_node;
+  for (int next; id >= 0 && g.name_of(id).empty(); id = next) {
+    next = -1;
+    for (int k = 0; k < g.nodes[id].input_count; ++k)
+      if (const int in = g.input_of(id, k); next < 0 || !g.name_of(in).empty()) next = in;
+  }
+  return id >= 0 ? std::string(g.name_of(id)) : "";
+}
+
+/// One object for each value that lives in the arena.
+nlohmann::json plan_json(const cpu::engine<float>& e) {
+  const memory_plan& p = e.plan();
+  const graph::graph& g = e.graph();
+  nlohmann::json values = nlohmann::json::array();
+  for (int i = 0; i < g.nodes.size(); ++i) {
+    const plan_entry& q = p.entries[std::size_t(i)];
+    if (q.where != storage::arena) continue;
+    values.push_back({{"scope", std::string(g.name_of(i))},
+                      {"operator", graph::detail::brief(g, i)},
+                      {"offset", q.offset},
+                      {"bytes", q.bytes},
+                      {"backward", g.nodes[i].pass != 0},
+                      {"shares", q.alias_of >= 0}});
+  }
+  return {{"arena_bytes", p.arena_bytes}, {"fullest", fullest(g, p)}, {"values", std::move(values)}};
+}
+}  // namespace
 
 void add_describe(CLI::App& app, common_options& common) {
   struct options {
@@ -157,7 +193,7 @@ void add_describe(CLI::App& app, common_options& common) {
     const graph::list<shape> s = graph::extents_for(g, inputs.data(), int(inputs.size()), fault);
     if (fault.what != graph::fault::none)
       throw usage_error(std::string(e.name) + ", input " + std::to_string(in.h) + "x" + std::to_string(in.w) + ": " + describe_error(g, fault) +
-                        legal_sides(e));
+                        "; legal sides are " + legal_sides(e));
     if (o->svg) {
       std::printf("%s", graph::to_svg(g, s.begin(), std::string(e.title) + ", " + graph::extent_text(in), o->depth).c_str());
       return;
@@ -197,6 +233,15 @@ void add_describe(CLI::App& app, common_options& common) {
     const std::int64_t parameters = model.weights().parameter_count();
     const auto field = graph::receptive_field_of(g, inputs.data(), int(inputs.size()));
     const shape out = s[g.outputs[0].node];
+    // The training step's plan once more, with the engine kept.
+    const auto training_plan = [&](const auto& use) {
+      graph::graph again = lower_network(e.build, tb);
+      graph::make_training_graph(again);
+      if (again.error.what != graph::fault::none || train_bytes == 0) return;
+      cpu::engine<float> t(std::move(again), model.weights());
+      t.plan_only(inputs);
+      use(t);
+    };
     if (common.json) {
       nlohmann::json j = {{"name", e.name},
                           {"title", e.title},
@@ -213,12 +258,24 @@ void add_describe(CLI::App& app, common_options& common) {
                           {"global", field.everything},
                           {"nodes", g.nodes.size()},
                           {"training_nodes", train_nodes}};
+      if (o->layers) {
+        j["layers"] = nlohmann::json::array();
+        for (int i = 0; i < g.nodes.size(); ++i)
+          if (graph::detail::drawn(g.nodes[i].kind))
+            j["layers"].push_back({{"scope", std::string(g.name_of(i))},
+                                   {"operator", graph::detail::brief(g, i)},
+                                   {"output", {s[i].n, s[i].c, s[i].h, s[i].w}},
+                                   {"macs", graph::macs_of(g, i, s.begin())}});
+      }
+      if (o->memory) {
+        j["memory"]["inference"] = plan_json(engine);
+        training_plan([&](const cpu::engine<float>& t) { j["memory"]["training"] = plan_json(t); });
+      }
       std::printf("%s\n", j.dump(1).c_str());
       return;
     }
     std::printf("%s (%s)\n%s\n%s\n\n", e.title, e.name, e.paper, e.note);
-    std::printf("input            %d x %d x %d x %d (legal sizes: multiples of %d%s)\n", in.n, in.c, in.h, in.w, e.size_multiple,
-                e.size_offset ? (" plus " + std::to_string(e.size_offset)).c_str() : "");
+    std::printf("input            %d x %d x %d x %d (legal sides: %s)\n", in.n, in.c, in.h, in.w, legal_sides(e).c_str());
     std::printf("output           %s\n", graph::extent_text(out).c_str());
     std::printf("parameters       %s (%lld)\n", with_units(double(parameters)).c_str(), static_cast<long long>(parameters));
     std::printf("multiply-adds    %s\n", with_units(double(macs)).c_str());
@@ -242,8 +299,8 @@ void add_describe(CLI::App& app, common_options& common) {
         const graph::graph& pg = e.graph();
         const column_traffic moved = column_traffic_of(pg, p);
         std::printf("\narena of %s: %.1f MiB, fullest at '%s'; concatenations and slices copy %.1f of %.1f MiB\n%-44s %-22s %12s %12s\n", what,
-                    double(p.arena_bytes) / 1048576, p.peak_node >= 0 ? std::string(pg.name_of(p.peak_node)).c_str() : "",
-                    double(moved.copied) / 1048576, double(moved.all) / 1048576, "scope", "operator", "offset", "bytes");
+                    double(p.arena_bytes) / 1048576, fullest(pg, p).c_str(), double(moved.copied) / 1048576, double(moved.all) / 1048576, "scope",
+                    "operator", "offset", "bytes");
         for (int i = 0; i < pg.nodes.size(); ++i) {
           const plan_entry& q = p.entries[std::size_t(i)];
           if (q.where != storage::arena) continue;
@@ -261,13 +318,7 @@ void add_describe(CLI::App& app, common_options& common) {
         }
       };
       print_plan("inference", engine);
-      graph::graph again = lower_network(e.build, tb);
-      graph::make_training_graph(again);
-      if (again.error.what == graph::fault::none && train_bytes > 0) {
-        cpu::engine<float> t(std::move(again), model.weights());
-        t.plan_only(inputs);
-        print_plan("a training step", t);
-      }
+      training_plan([&](const cpu::engine<float>& t) { print_plan("a training step", t); });
     }
   });
 }

@@ -30,14 +30,19 @@ std::string file_stamp(const std::string& path) {
   return ::stat(path.c_str(), &s) == 0 ? std::to_string(s.st_size) + "." + std::to_string(s.st_mtime) : "?";
 }
 
+io::raster_info overlay_info(io::raster_info info) {
+  info.bands = 3, info.type = io::sample_type::u8, info.nodata.reset(), info.colors.clear(), info.band_names.clear();
+  return info;
+}
+
 /// Blends the finished map over the picture, row by row of the map: both are read by windows.
 void write_overlay(const segment_request& q, const loaded_scene& n) {
   const auto picture = io::open_raster(q.input);
   const auto map = io::open_raster(q.output);
-  io::raster_info info = picture->info();
-  const int bands = info.bands;
-  const float scale = info.type == io::sample_type::u8 ? 1.0f : info.type == io::sample_type::u16 ? 255.0f / 65535 : 255.0f;
-  info.bands = 3, info.type = io::sample_type::u8, info.nodata.reset(), info.colors.clear(), info.band_names.clear();
+  const io::raster_info info = overlay_info(picture->info());
+  const int bands = picture->info().bands;
+  const io::sample_type type = picture->info().type;
+  const float scale = type == io::sample_type::u8 ? 1.0f : type == io::sample_type::u16 ? 255.0f / 65535 : 255.0f;
   const auto sink = io::create_raster(q.overlay, info);
   const int rows = 256;
   std::vector<float> in, ids_f;
@@ -126,6 +131,8 @@ void run_segment(segment_request q, const common_options& common) {
     if (!out->empty() && std::filesystem::equivalent(*out, q.input, none))
       throw usage_error(*out + ": is the input; choose another file for the result");
   if (!q.overlay.empty() && q.overlay == q.output) throw usage_error("--overlay and -o are the same file");
+  check_map_name(q.output);
+  if (!q.overlay.empty()) io::create_raster(q.overlay, overlay_info(source->info()));  // what cannot be written shows before the work, not after it
   q.load.overlap = q.overlap;
   loaded_scene n = load_scene(q.load, q.tile, memory_for(q.load.where, q.max_memory), q.vote);
   scene::segment_options o = n.tiling;
@@ -133,8 +140,9 @@ void run_segment(segment_request q, const common_options& common) {
   const auto& info = source->info();
   const scene::segment_plan plan = scene::plan_segment(info.width, info.height, o);
   if (!common.quiet)
-    std::fprintf(stderr, "%s: %d x %d pixels, %zu tiles of %d x %d, overlap %d%s\n", q.input.c_str(), info.width, info.height,
-                 plan.rows.size() * plan.columns.size(), plan.tile_w, plan.tile_h, 2 * plan.halo,
+    std::fprintf(stderr, "%s: %d x %d pixels, %zu tile%s of %d x %d, overlap %d%s\n", q.input.c_str(), info.width, info.height,
+                 plan.rows.size() * plan.columns.size(), plan.rows.size() * plan.columns.size() == 1 ? "" : "s", plan.tile_w, plan.tile_h,
+                 2 * plan.halo,
                  o.blend      ? ", blended"
                  : plan.exact ? " (covers the receptive field: no seams)"
                               : "");
@@ -161,12 +169,15 @@ void run_segment(segment_request q, const common_options& common) {
     for (std::int64_t i = 0; i < std::int64_t(rows) * info.width; ++i) ++histogram[ids[i]];
   };
   if (staged) {
-    if (!run_stages(q, n, *source, *sink, o, common)) throw CLI::RuntimeError(130);
+    if (!run_stages(q, n, *source, *sink, o, common)) {
+      if (!common.quiet) std::fprintf(stderr, "interrupted; with --refine or --constraint the same command begins again\n");
+      throw CLI::RuntimeError(130);
+    }
   } else {
     scene::segment(*n.predictor, *source, *sink, o);
   }
   if (interrupted()) {
-    bar.message("interrupted; the same command goes on where it stopped");
+    bar.message(create.resumable ? "interrupted; the same command goes on where it stopped" : "interrupted; with --blend the same command begins again");
     throw CLI::RuntimeError(130);
   }
   sink->close();
@@ -191,7 +202,7 @@ void run_segment(segment_request q, const common_options& common) {
 void add_segment(CLI::App& app, common_options& common) {
   auto q = std::make_shared<segment_request>();
   auto* c = app.add_subcommand("segment", "map a scene: class ids, georeferenced as the input");
-  c->footer("A run that was stopped goes on where it was when the same command is given again (GeoTIFF and PNG, without --blend).");
+  c->footer("A run that was stopped goes on where it was when the same command is given again (without --blend, --refine, --constraint).");
   c->add_option("image", q->input, "image: PNG, JPEG, or anything GDAL reads");
   c->add_option("--input", q->inputs, "NAME=FILE of one of several inputs, for weights trained with --input; may be repeated")
       ->allow_extra_args(false);
@@ -201,12 +212,12 @@ void add_segment(CLI::App& app, common_options& common) {
   c->add_option("--classes", q->load.classes, "number of classes, if the weights do not say")->check(CLI::Range(1, 255));
   c->add_option("--normalize", q->load.normalize, "imagenet, unit, MEAN/STD, if the weights do not say");
   c->add_option("--overlay", q->overlay, "picture with the map over it");
-  c->add_option("--alpha", q->alpha, "opacity of the overlay")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+  c->add_option("--alpha", q->alpha, "opacity of the overlay")->capture_default_str()->check(between(0.0, 1.0));
   c->add_option("--tile", q->tile, "side of tiles in pixels")->capture_default_str()->check(CLI::Range(16, 65536));
   c->add_option("--mode", q->load.mode, "of a system: how it infers, see rsseg list --systems");
   c->add_option("--view", q->load.view, "of a system: side of the region looked at together; 0: the whole scene (default: as trained)")
       ->check(CLI::Range(0, 65536));
-  c->add_option("--overlap", q->overlap, "pixels shared by neighbouring tiles (default: from the receptive field)")->check(CLI::NonNegativeNumber);
+  c->add_option("--overlap", q->overlap, "pixels shared by neighbouring tiles (default: from the receptive field)")->check(not_negative());
   c->add_option("--batch", q->batch, "tiles run together")->capture_default_str()->check(CLI::Range(1, 1024));
   c->add_option("--vote", q->vote, "majority vote in a window of that many pixels; 0: none (default: the network's, 5 for mcnn)")
       ->check(CLI::Range(0, 101));
@@ -215,7 +226,7 @@ void add_segment(CLI::App& app, common_options& common) {
   c->add_flag("--blend", q->blend, "average overlapping tiles instead of cutting them");
   c->add_flag("--fresh", q->fresh, "do not go on with an interrupted run");
   add_device_options(c, q->load.where);
-  c->add_option("--max-memory", q->max_memory, "MiB the network may use (default: 90 % of the machine)")->check(CLI::PositiveNumber);
+  c->add_option("--max-memory", q->max_memory, "MiB the network may use (default: 90 % of the machine)")->check(above_zero());
   c->callback([q, &common] { run_segment(*q, common); });
 }
 

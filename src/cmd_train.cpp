@@ -42,6 +42,12 @@ void add_pictures(train::report& r, const data::sample& s, const std::vector<std
   r.pictures.push_back({s.name + ": map", std::move(b)});
 }
 
+std::string number_text(double v) {
+  char t[32];
+  std::snprintf(t, sizeof t, "%g", v);
+  return t;
+}
+
 train::training_curves curves_of(const std::vector<nlohmann::json>& log) {
   train::training_curves c;
   double smooth = 0;
@@ -94,6 +100,10 @@ train::train_options options_of(const train_request& q, const recipe& d, int cro
   o.recompute = q.recompute, o.resume = q.resume;
   o.penalties_from = q.penalties_from >= 0 ? q.penalties_from : d.penalties_from;
   o.memory_limit = memory_for({}, q.max_memory);
+  if (const double bytes = 4.0 * o.batch * crop * crop * (set.bands() + 1); o.memory_limit && bytes > double(o.memory_limit))
+    throw memory_error("a batch of " + std::to_string(o.batch) + " crops of " + std::to_string(crop) + " x " + std::to_string(crop) + " takes " +
+                       std::to_string(std::int64_t(bytes / 1048576)) + " MiB by itself, more than the " + std::to_string(o.memory_limit / 1048576) +
+                       " MiB allowed; use a smaller --crop or --batch");
   o.head_rate = q.head_rate > 0 ? q.head_rate : q.init.empty() ? 1 : d.head_rate, o.backbone = d.backbone;
   return o;
 }
@@ -155,6 +165,7 @@ void run_train(const train_request& q, const common_options& common) {
     throw usage_error("network '" + q.net + "' is trained as a part of a larger system, not by itself: its inputs are " + names);
   }
   if (!q.stage.empty() || q.patch) throw usage_error("--stage and --patch are for systems of several networks; '" + q.net + "' is one network");
+  if (!refiner && q.coarse != "perturb") throw usage_error("--coarse is for refiners; '" + q.net + "' maps images by itself");
   data::open_options open;
   open.classes = q.classes, open.ignore_id = q.ignore;
   std::vector<std::pair<std::string, int>> inputs, val_inputs;
@@ -197,7 +208,7 @@ void run_train(const train_request& q, const common_options& common) {
   info.inputs = inputs;
   say(std::string(e.title) + ": " + with_units(double(model.weights().parameter_count())) + " parameters, " + std::to_string(b.classes) +
       " classes, " + std::to_string(set->size()) + " images, crops of " + std::to_string(crop) + ", batch " + std::to_string(o.batch) + ", " +
-      (q.optimizer.empty() ? d.optimizer : q.optimizer.c_str()) + " at " + std::to_string(o.schedule.base));
+      (q.optimizer.empty() ? d.optimizer : q.optimizer.c_str()) + " at " + number_text(o.schedule.base));
 
   if (refiner) {
     if (!q.weighting.empty() && q.weighting != "none") throw usage_error("--class-weights: not for refiners");
@@ -395,9 +406,9 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--val", q->val, "the same for validation: the best weights on it are kept");
   c->add_option("--out", q->out, "folder for the results")->required();
   auto* g = c->add_option_group("how long");
-  g->add_option("--epochs", q->epochs, "passes over the data")->check(CLI::PositiveNumber);
-  g->add_option("--steps", q->steps, "optimiser steps")->check(CLI::PositiveNumber);
-  g->add_option("--minutes", q->minutes, "minutes; the learning rate then follows the clock")->check(CLI::PositiveNumber);
+  g->add_option("--epochs", q->epochs, "passes over the data")->check(above_zero());
+  g->add_option("--steps", q->steps, "optimiser steps")->check(whole_number(1));
+  g->add_option("--minutes", q->minutes, "minutes; the learning rate then follows the clock")->check(above_zero());
   c->add_option("--stage", q->stage, "of a system of several networks: train this stage only (default: all, one after the other)");
   c->add_option("--patch", q->patch, "side of full-resolution patches in pixels (systems; --crop is then the view they lie in)")
       ->check(CLI::Range(4, 16384));
@@ -407,15 +418,15 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--batch", q->batch, "crops per batch (default: the network's recipe)")->check(CLI::Range(1, 4096));
   c->add_option("--accumulate", q->accumulate, "batches per optimiser step")->check(CLI::Range(1, 4096));
   c->add_option("--optimizer", q->optimizer, "sgd, adam, adamw, rmsprop (default: the network's recipe)");
-  c->add_option("--lr", q->lr, "learning rate")->check(CLI::PositiveNumber);
-  c->add_option("--momentum", q->momentum, "momentum, or beta1 of Adam")->check(CLI::Range(0.0, 0.99999));
-  c->add_option("--weight-decay", q->weight_decay, "weight decay")->check(CLI::NonNegativeNumber);
+  c->add_option("--lr", q->lr, "learning rate")->check(above_zero());
+  c->add_option("--momentum", q->momentum, "momentum, or beta1 of Adam")->check(between(0.0, 0.99999));
+  c->add_option("--weight-decay", q->weight_decay, "weight decay")->check(not_negative());
   c->add_flag("--nesterov", q->nesterov, "Nesterov momentum");
   c->add_option("--schedule", q->schedule, "poly, cosine, step, constant");
-  c->add_option("--warmup", q->warmup, "fraction of the training with a rising rate")->check(CLI::Range(0.0, 0.9));
-  c->add_option("--head-rate", q->head_rate, "learning-rate factor outside the backbone")->check(CLI::PositiveNumber);
-  c->add_option("--clip", q->clip, "largest gradient norm")->check(CLI::NonNegativeNumber);
-  c->add_option("--ema", q->ema, "decay of averaged weights, e.g. 0.999; 0: none")->check(CLI::Range(0.0, 0.99999));
+  c->add_option("--warmup", q->warmup, "fraction of the training with a rising rate")->check(between(0.0, 0.9));
+  c->add_option("--head-rate", q->head_rate, "learning-rate factor outside the backbone")->check(above_zero());
+  c->add_option("--clip", q->clip, "largest gradient norm")->check(not_negative());
+  c->add_option("--ema", q->ema, "decay of averaged weights, e.g. 0.999; 0: none")->check(between(0.0, 0.99999));
   c->add_option("--loss", q->loss,
                 "ce, focal, dice, jaccard, tversky, lovasz, ohem, each with :options, or a sum: ce+dice, ce+0.5*lovasz, focal:gamma=3, "
                 "ohem:threshold=0.7,kept=0.0625 (default: the network's recipe)");
@@ -423,7 +434,7 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option(
       "--class-weights", q->weighting,
       "none, median-frequency, inverse-frequency, enet, effective[:BETA], or a file with a number per class (default: the network's recipe)");
-  auto* balance = c->add_option("--balance", q->balance, "share of crops that are chosen to hold a rare class, 0..1")->check(CLI::Range(0.0, 1.0));
+  auto* balance = c->add_option("--balance", q->balance, "share of crops that are chosen to hold a rare class, 0..1")->check(between(0.0, 1.0));
   c->add_option("--sampler", q->sampler, "area (images by their pixels), images (each once per epoch), balanced[:SHARE] (crops by class)")
       ->excludes(balance);
   c->add_option("--augment", q->augment, "aerial (all symmetries, zoom, colours), upright (mirror, zoom, colours), none")->capture_default_str();
@@ -431,29 +442,29 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--init", q->init, "weights to start from (.safetensors); what does not fit keeps its start values");
   c->add_option("--input", q->inputs, "NAME=FOLDER of one of several inputs of every image, the images' own folder first; may be repeated")
       ->allow_extra_args(false);
-  c->add_option("--input-dropout", q->input_dropout, "probability that a crop lacks one of several inputs")->check(CLI::Range(0.0, 1.0));
+  c->add_option("--input-dropout", q->input_dropout, "probability that a crop lacks one of several inputs")->check(between(0.0, 1.0));
   c->add_option("--prior", q->priors, prior_help)->allow_extra_args(false);
   c->add_option("--coarse", q->coarse, "for refiners: the maps they learn to improve: perturb (labels made worse), or the weights of a segmenter")
       ->capture_default_str();
   c->add_option("--penalties-from", q->penalties_from, "part of the training after which a network's penalties count (default: the network's recipe)")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(between(0.0, 1.0));
   c->add_option("--pretrain", q->pretrain, "share of the length for a network's first, adversarial stage (smaf-net); 0: none")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 0.95));
+      ->check(between(0.0, 0.95));
   c->add_flag("--freeze-norm", q->freeze_norm, "batch norm with the running statistics");
-  c->add_option("--epoch-draws", q->epoch_draws, "crops that make an epoch (default: one per image)");
-  c->add_option("--tile", q->tile, "side of validation tiles");
+  c->add_option("--epoch-draws", q->epoch_draws, "crops that make an epoch (default: one per image)")->check(whole_number());
+  c->add_option("--tile", q->tile, "side of validation tiles in pixels (default: the crop, at least 512)")->check(CLI::Range(16, 65536));
   c->add_option("--evaluate-every", q->evaluate_every, "fraction of the training between validations; 0: only at the end")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
-  c->add_option("--checkpoint-every", q->checkpoint_every, "seconds between checkpoints")->capture_default_str()->check(CLI::NonNegativeNumber);
-  c->add_option("--checkpoint-steps", q->checkpoint_steps, "also a checkpoint every so many steps");
+      ->check(between(0.0, 1.0));
+  c->add_option("--checkpoint-every", q->checkpoint_every, "seconds between checkpoints")->capture_default_str()->check(not_negative());
+  c->add_option("--checkpoint-steps", q->checkpoint_steps, "also a checkpoint every so many steps")->check(whole_number());
   c->add_flag("--resume", q->resume, "go on from the checkpoint in --out");
   c->add_flag("--recompute", q->recompute, "less memory for some more time; the same result");
-  c->add_option("--max-memory", q->max_memory, "MiB a training step may use (default: 90 % of the machine)")->check(CLI::PositiveNumber);
+  c->add_option("--max-memory", q->max_memory, "MiB a training step may use (default: 90 % of the machine)")->check(above_zero());
   c->add_option("--workers", q->workers, "threads that prepare batches")->capture_default_str()->check(CLI::Range(0, 256));
   add_device_options(c, q->where);
-  c->add_option("--seed", q->seed, "seed of weights, crops, dropout")->capture_default_str();
+  c->add_option("--seed", q->seed, "seed of weights, crops, dropout")->capture_default_str()->check(whole_number());
   c->callback([q, &common] { run_train(*q, common); });
 }
 

@@ -56,8 +56,10 @@ int main(int argc, char** argv) {
     return e.get_exit_code();
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
-    std::fprintf(stderr, "rsseg: error: %s; see rsseg %s--help\n", e.what(),
-                 argc > 1 && argv[1][0] != '-' ? (std::string(argv[1]) + " ").c_str() : "");
+    std::string command;
+    for (const CLI::App* at = &app; !at->get_subcommands().empty();) command += (at = at->get_subcommands()[0])->get_name() + " ";
+    if (command.empty() && argc > 1 && argv[1][0] != '-') command = std::string(argv[1]) + " ";
+    std::fprintf(stderr, "rsseg: error: %s; see rsseg %s--help\n", e.what(), command.c_str());
     return 2;
   } catch (const error& e) {
     std::fprintf(stderr, "rsseg: error: %s\n", e.what());
@@ -69,5 +71,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "rsseg: error: %s\n", e.what());
     return 1;
   }
-  return std::fflush(stdout) == 0 ? 0 : 4;
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return 0;
+  std::fprintf(stderr, "rsseg: error: cannot write the result to standard output: is its disk full?\n");
+  return 4;
 }

@@ -89,6 +89,11 @@ class Works(Case):
         self.assertIn("flowchart", self.run_ok("describe", "unet-16", "--mermaid"))
         huge = json.loads(self.run_ok("describe", "unet-16", "--json", "--input", "1,3,100000,100000"))  # says what it would take, takes nothing
         self.assertGreater(huge["inference_bytes"], 1 << 40)
+        parts = json.loads(self.run_ok("describe", "unet-16", "--json", "--layers", "--memory", "--input", "1,3,64,64"))
+        self.assertEqual(sum(l["macs"] for l in parts["layers"]), parts["macs"])
+        self.assertLessEqual(parts["memory"]["inference"]["arena_bytes"], parts["inference_bytes"])
+        self.assertTrue(any(v["backward"] for v in parts["memory"]["training"]["values"]))
+        self.assertIn("potsdam", [s["name"] for s in json.loads(self.run_ok("dataset", "list", "--json"))])
         text = self.run_ok("describe", "unet-16", "--memory", "--input", "1,3,64,64")
         self.assertIn("arena of inference", text)
         self.assertIn("arena of a training step", text)
@@ -119,6 +124,8 @@ class Works(Case):
         r = subprocess.run(self.train_command("loss0", "--steps", "2", "--loss", "focal:gamma=1", "--class-weights", "median-frequency", "--resume"), capture_output=True, text=True)
         self.assertEqual(r.returncode, 3)
         self.assertIn("loss", r.stderr)
+        r = subprocess.run(self.command("train", "--net", "enet", "--data", self.dir / "set", "--steps", 2, "--out", self.dir / "loss0", "--resume"), capture_output=True, text=True)
+        self.assertIn("network = \"unet-16\", now it is \"enet\"", r.stderr)
 
     def test_networks_with_stages(self):
         train = ["train", "--data", self.dir / "set", "--classes", 2, "--seed", 3, "--threads", 1, "--batch", 1, "--steps", 4, "--quiet"]
@@ -186,7 +193,18 @@ class Refuses(Case):
         for words, option in (("gamma=-1", ["--loss", "focal:gamma=-1"]), ("class weights", ["--class-weights", "nowhere.txt"]), ("sampler", ["--sampler", "magic"]),
                               ("edge loss", ["--edge-loss", "magic"])):
             self.refused(2, words, "train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--out", self.dir / "x", *option)
-        self.refused(2, "optimizer", "train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--optimizer", "magic", "--out", self.dir / "x")
+        train = ["train", "--net", "unet-16", "--data", self.dir / "set", "--out", self.dir / "x"]
+        self.refused(2, "optimizer", *train, "--steps", 1, "--optimizer", "magic")
+        # Numbers that are none, or that an unsigned type would turn into others; and messages that fit a line.
+        for option, value, words in (("--lr", "nan", "above 0"), ("--lr", "0", "above 0"), ("--minutes", "inf", "above 0"), ("--clip", "-1", "0 or more"), ("--ema", "nan", "0 to 0.99999"),
+                                     ("--steps", "-3", "whole number of 1"), ("--epoch-draws", "-1", "whole number"), ("--seed", "x", "whole number"), ("--tile", "-5", "16")):
+            self.assertLess(len(self.refused(2, [option, words], *train, *(["--steps", 1] if option != "--steps" else []), option, value)), 160)
+        self.refused(2, ["--coarse", "refiners"], *train, "--steps", 1, "--coarse", "x.safetensors")
+        self.refused(5, ["batch of 4000", "--crop"], *train, "--steps", 1, "--crop", 2048, "--batch", 4000)
+        self.refused(2, "rsseg classical map --help", "classical", "map", "a.png")
+        with open("/dev/full", "w") as full:
+            r = subprocess.run(self.command("list"), stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assertEqual((r.returncode, r.stderr.count("\n")), (4, 1))
 
     def test_devices(self):
         out = self.dir / "device.png"
@@ -236,6 +254,11 @@ class Refuses(Case):
         segment(3, [], image(0)[: len(image(0)) // 2])
         segment(3, [], png(4, 4, 3, lambda x, y: b"\1\2\3", (100000, 100000)))
         segment(2, ["bands"], png(20, 20, 1, lambda x, y: b"\5"), "gray.png")
+        # What can be seen before the work is said before the work; an error leaves nothing to go on from.
+        for more in (["--overlay", self.dir / "o.xyz"], ["--overlay", self.dir / "nowhere" / "o.png"], ["--normalize", "0,0/1,1"], ["--refine", "magic"]):
+            self.refused(4 if "nowhere" in str(more) else 2, "", "segment", self.dir / "scene.png", "-o", out, "--weights", self.weights, *more)
+            self.assertEqual([p.name for p in self.dir.glob("never.png*")], [], more)
+        self.refused(2, ["JPEG", "class ids"], "segment", self.dir / "scene.png", "-o", self.dir / "never.jpg", "--weights", self.weights)
 
     def test_weights(self):
         out = self.dir / "never.png"
@@ -265,6 +288,7 @@ class Refuses(Case):
         bad("a.png", lambda d: (d / "masks" / "a.png").write_bytes(mask(0, 40)))
         bad(["a.png", "7"], lambda d: (d / "masks" / "a.png").write_bytes(mask(0, ids=(0, 7))))
         bad("a.png", lambda d: (d / "images" / "a.png").write_bytes(image(0)[:200]))
+        bad(["classes.json", "magic"], lambda d: (d / "classes.json").write_text('{"names": ["a", "b"], "mask": "magic"}'))
         bad("", lambda d: ((d / "masks" / "a.png").unlink(), (d / "images" / "a.png").unlink()))
         self.refused(3, "nowhere", "train", "--net", "unet-16", "--data", self.dir / "nowhere", "--steps", 1, "--out", self.dir / "x")
 
