@@ -78,7 +78,7 @@ for family, (header, head, entries) in families.items():
         sys.exit(f"make_docs: docs/networks/families.toml has no section [{family}] for include/rsseg/nets/{header}")
     text = texts[family]
     facts = [(name, kind, json.loads(j) if (j := run("--json", "describe", name, check=False)) else None) for name, kind in entries]
-    title = listed[entries[0][0]]["title"]
+    title = text.get("title", listed[entries[0][0]]["title"])
     page = [f"# {title}", "", "<!-- made by tools/make_docs.py from families.toml and the graph; edit those -->", "", text["idea"], "", f"Paper: {listed[entries[0][0]]['paper']}.", ""]
     drawn = figure(text.get("figure", entries[0][0]), text.get("depth", 0))
     if drawn:
@@ -99,21 +99,23 @@ for family, (header, head, entries) in families.items():
             page.append(f"| | {' x '.join(map(str, crop['input'][1:]))} | {' | '.join(cells(crop))} |")
         rows.append((name, title if len(entries) == 1 else listed[name]["title"], family, size, f))
     segmenter = [name for name, _ in entries if listed[name]["segmenter"]]
-    page += ["", "Memory is the planned arena for batch 1, without weights.", "", *([f"Reported by the authors or the public reference, under their own protocols, not measured here: {text['published']}", ""] if text["published"] else [])]
+    page += ["", "Memory for batch 1: the planned arena and, in inference, the folded and packed weights it keeps beside the network's own.", "", *([f"Reported by the authors or the public reference, under their own protocols, not measured here: {text['published']}", ""] if text["published"] else [])]
     mine = [m for m in measured if m["network"] in dict(entries)]
     if mine:
         page += ["## Measured", "", "| network | data | budget | mIoU | accuracy |", "|---|---|---|---:|---:|"]
         page += [f"| `{m['network']}` | {m['data']} | {m['budget']} | {m['miou']:.3f} | {m['accuracy']:.3f} |" for m in mine]
         page += ["", "Commands and further figures in [results](../results.md).", ""]
     page += ["## Training", ""]
-    if segmenter:
+    if "train" in text:
+        page += [text["train"]]
+    elif segmenter:
         page += [f"The recipe is the default of the options: {recipe_line(listed[segmenter[0]]['recipe'])}. `rsseg train --help` lists what can be changed.", "", "```",
                  f"rsseg train --net {segmenter[0]} --data DIR --val DIR --minutes 60 --out OUT", "rsseg segment --weights OUT/weights.safetensors scene.tif -o map.tif", "```"]
     elif any(listed[name].get("refiner") for name, _ in entries):
         name = next(name for name, _ in entries if listed[name].get("refiner"))
         page += [f"A stage of [refinement](../refinement.md), trained on coarse maps: `rsseg train --net {name} --coarse run/weights.safetensors --data DIR --out OUT`."]
     else:
-        page += ["Its inputs are not one image of bands, so `rsseg train` does not drive it; train it through the library (samples/)."]
+        sys.exit(f"make_docs: docs/networks/families.toml, [{family}]: no network of the family is trained by itself; add a line `train = ...` that says how")
     if text["ours"]:
         page += ["", "## Ours, where the paper is silent", "", text["ours"], ""]
     notes = out / "notes" / f"{family}.md"  # further hand-written matter, if any; its title is dropped
@@ -125,8 +127,9 @@ for family, (header, head, entries) in families.items():
 
 def scatter():
     w, h, left, bottom = 900, 560, 70, 50
-    xs = [math.log10(f["parameters"]) for *_, f in rows]
-    ys = [math.log10(max(1, f["macs"])) for *_, f in rows]
+    shown = [r for r in rows if r[-1]["macs"] > 0]  # CRF-RNN filters and multiplies nothing: a logarithm has no place for it
+    xs = [math.log10(f["parameters"]) for *_, f in shown]
+    ys = [math.log10(f["macs"]) for *_, f in shown]
     x0, x1, y0, y1 = math.floor(min(xs)), math.ceil(max(xs)), math.floor(min(ys)), math.ceil(max(ys))
     px = lambda v: left + (v - x0) / (x1 - x0) * (w - left - 20)
     py = lambda v: h - bottom - (v - y0) / (y1 - y0) * (h - bottom - 20)
@@ -138,7 +141,7 @@ def scatter():
         s += [f'<line x1="{left}" y1="{py(e):.0f}" x2="{w - 20}" y2="{py(e):.0f}" stroke="#dde3ea"/>', f'<text x="{left - 6}" y="{py(e) + 4:.0f}" text-anchor="end">{unit(e)}</text>']
     s += [f'<text x="{w / 2:.0f}" y="{h - 10}" text-anchor="middle">parameters</text>', f'<text transform="translate(16 {h / 2:.0f}) rotate(-90)" text-anchor="middle">multiply-adds, one image</text>']
     taken, named = [], set()
-    for (name, _, family, _, f), x, y in zip(rows, xs, ys):
+    for (name, _, family, _, f), x, y in zip(shown, xs, ys):
         s.append(f'<circle cx="{px(x):.1f}" cy="{py(y):.1f}" r="4" fill="#2f6f9f" fill-opacity=".75"><title>{name}</title></circle>')
         box = (px(x) + 6, py(y) - 8, px(x) + 10 + 6 * len(name), py(y) + 5)
         if box[2] < w and not any(a[0] < box[2] and box[0] < a[2] and a[1] < box[3] and box[1] < a[3] for a in taken):
@@ -160,7 +163,7 @@ for name, title, family, size, f in sorted(rows, key=lambda r: r[4]["parameters"
     table.append([(name, name), (title, title), (listed[name]["paper"], listed[name]["paper"]), (size, size), (f"{f['parameters'] / 1e6:.2f} M", f["parameters"]),
                   (f"{f['macs'] / 1e9:.2f} G", f["macs"]), (mib(f["inference_bytes"]), f["inference_bytes"]), (mib(f["training_bytes"]), f["training_bytes"]),
                   (field, 1e9 if f["global"] else f["receptive_field"][0]), (score, best[name]["miou"] if name in best else -1), (how, how), family])
-index = ["# Networks", "", "<!-- made by tools/make_docs.py -->", "", "Parameters and multiply-adds at 6 classes, both axes logarithmic; hover for names that found no room. What accuracy was measured stands in",
+index = ["# Networks", "", "<!-- made by tools/make_docs.py -->", "", "Parameters and multiply-adds at 6 classes, both axes logarithmic (without `crf-rnn`, which multiplies nothing); hover for names that found no room. What accuracy was measured stands in",
          "[results](../results.md); papers' figures, by their own protocols, on the pages. [compare.html](compare.html) is this table with columns that sort at a click.", "",
          "![parameters against multiply-adds](cost.svg)", "", f"| {' | '.join(columns)} |", "|---|---|---|---|---:|---:|---:|---:|---:|---:|---|"]
 index += [f"| [`{r[0][0]}`]({r[-1]}.md) | {' | '.join(cell[0] for cell in r[1:-1])} |" for r in table]
