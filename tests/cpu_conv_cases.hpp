@@ -63,6 +63,13 @@ inline std::vector<conv_geometry> conv_cases() {
       square(1, 10, 3, 8, 3, 1, 2, 2),
       square(1, 31, 3, 2, 16, 8, 4),
       square(1, 9, 12, 21, 3, 1, 1),
+      // images lower and narrower than a tile of six pixels is long: a tile sees several images
+      oblong(5, 1, 4, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1),
+      oblong(7, 1, 4, 3, 10, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1),
+      // weight gradients in several blocks of output channels, every second column of the input
+      square(1, 9, 20, 410, 1),
+      oblong(2, 9, 19, 40, 200, 1, 1, 2, 2, 0, 0, 0, 0, 1, 1, 1),
+      oblong(1, 13, 16, 24, 16, 3, 1, 1, 3, 1, 1, 0, 0, 1, 1, 1),
       // few output channels
       square(1, 12, 64, 1, 3, 1, 1),
       square(1, 12, 64, 2, 3, 1, 1),

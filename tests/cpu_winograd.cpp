@@ -165,9 +165,45 @@ TEST_CASE("Winograd stays within its error bound") {
   cpu::set_isa(chosen);
 }
 
+TEST_CASE("Winograd sums many input channels in several passes, within the same bound") {
+  const cpu::isa chosen = cpu::current_isa();
+  for (auto i : {cpu::isa::portable, cpu::isa::avx2, cpu::isa::avx512}) {
+    if (!cpu::available(i)) continue;
+    cpu::set_isa(i);
+    for (const bool back : {false, true}) {  // the channels that are summed are x's, or dy's
+      const conv_geometry g = back ? square(1, 28, 18, 1040, 3, 1, 1) : square(1, 30, 1040, 18, 3, 1, 2, 2);
+      INFO(cpu::name_of(i) << " backward " << back);
+      cpu::set_winograd(true);
+      const auto shape = back ? cpu::backward_gather(g, 0, 0) : cpu::forward_gather(g);
+      REQUIRE(cpu::winograd_wins<float>(shape));
+      CHECK(cpu::winograd_slice(shape) == 352);  // 352, 352, 336
+      const data d(g);
+      data wide = d;
+      wide.g.in_pitch = g.in_c + 7, wide.g.out_pitch = 2 * g.out_c + 1;
+      for (bool fused : {false, true}) {
+        INFO("fused " << fused);
+        const auto run = back ? backward<float> : forward<float>;
+        const auto want = back ? backward<double>(d, fused) : forward<double>(d, fused);
+        rsseg::set_threads(1);
+        const auto got = run(d, fused);
+        rsseg::set_threads(2);
+        CHECK(run(d, fused) == got);
+        CHECK(run(wide, fused) == got);
+        rsseg::set_threads(0);
+        const errors e = compare(got, want);
+        CHECK(e.rms < 2e-6);
+        CHECK(e.largest < 4e-5);
+      }
+    }
+  }
+  cpu::set_isa(chosen);
+}
+
 TEST_CASE("Winograd is taken where it is meant to be") {
   cpu::set_winograd(true);
   CHECK(takes_winograd(square(1, 64, 64, 64, 3, 1, 1)));
+  CHECK(takes_winograd(square(1, 64, 4096, 64, 3, 1, 1)));
+  CHECK(!cpu::winograd_weights_wins<float>(square(1, 64, 4096, 64, 3, 1, 1)));
   CHECK(!takes_winograd(square(1, 64, 64, 64, 3, 2, 1)));
   CHECK(!takes_winograd(square(1, 64, 64, 64, 5, 1, 2)));
   CHECK(!takes_winograd(square(1, 64, 3, 64, 3, 1, 1)));

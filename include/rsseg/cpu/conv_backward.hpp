@@ -19,6 +19,7 @@ struct weight_cut {
   std::int64_t chunks = 1;                   // of the whole batch
   int narrow_block = 48, narrow_blocks = 1;  // output channels per task (collect: all)
   int in_columns = 1;                        // input columns a chunk may touch
+  int walk = 1;                              // of which every walk-th is packed: a kernel one column wide reads no others
   int wide_panels = 1;                       // panels of x packed at a time
   int parts = 1;
   std::int64_t part_size = 0;          // elements of a part's sum
@@ -53,11 +54,14 @@ weight_cut cut_weights(const conv_geometry& g, const kernel_table<T>& k) {
       c.a_size = (std::size_t(chunk_pixels) * tile_rows + set_skew) * ((depth + tile_rows - 1) / tile_rows) + std::size_t(depth);
     c.b_size = std::size_t(chunk_pixels) * k.padded(nc) + set_skew * std::size_t((nc + k.panel() - 1) / k.panel());
   } else {
-    if (taps < 3) c.narrow_block = 96;  // x is packed once per block, and with few taps that packing counts
+    if (taps < 3) c.narrow_block = 192;  // x is packed once per block, and with few taps that packing counts
     c.narrow_blocks = (nc + c.narrow_block - 1) / c.narrow_block;
     c.narrow_block = ((nc + c.narrow_blocks - 1) / c.narrow_blocks + tile_rows - 1) / tile_rows * tile_rows;
     c.narrow_blocks = (nc + c.narrow_block - 1) / c.narrow_block;
-    c.in_columns = std::min<std::int64_t>(g.in_w, std::int64_t(c.columns - 1) * g.stride_w + std::int64_t(g.kernel_w - 1) * g.dilation_w + 1);
+    c.walk = g.kernel_w == 1 && g.pad_left == 0 ? g.stride_w : 1;
+    c.in_columns = c.walk > 1
+                       ? c.columns
+                       : std::min<std::int64_t>(g.in_w, std::int64_t(c.columns - 1) * g.stride_w + std::int64_t(g.kernel_w - 1) * g.dilation_w + 1);
     const std::int64_t panel_size = std::int64_t(c.rows) * c.in_columns * k.panel();
     const int panels = (kc + k.panel() - 1) / k.panel();
     c.wide_panels = int(std::clamp<std::int64_t>(131072 / std::int64_t(sizeof(T)) / panel_size, 1, panels));
@@ -119,17 +123,18 @@ void weights_task(const kernel_table<T>& k, const conv_geometry& g, const weight
                    co1 - co0, std::ptrdiff_t(r) * width, a, a_stride);
     const int column0 = std::clamp(at.x0 * g.stride_w - g.pad_left, 0, g.in_w);
     const int column1 = std::clamp((at.x1 - 1) * g.stride_w - g.pad_left + (g.kernel_w - 1) * g.dilation_w + 1, column0, g.in_w);
+    const int columns = (column1 - column0 + c.walk - 1) / c.walk;  // packed
     for (int ky = 0; ky < g.kernel_h; ++ky) {
       const auto input_row = [&](int r) { return (at.y0 + r) * g.stride_h - g.pad_top + ky * g.dilation_h; };
       for (int p0 = 0; p0 < panels; p0 += c.wide_panels) {
         const int p1 = std::min(panels, p0 + c.wide_panels);
-        const std::ptrdiff_t panel_stride = std::ptrdiff_t(rows) * (column1 - column0) * panel + set_skew;
+        const std::ptrdiff_t panel_stride = std::ptrdiff_t(rows) * columns * panel + set_skew;
         const int channels = std::min(kc, p1 * panel) - p0 * panel;
         for (int r = 0; r < rows; ++r) {
           const int y = input_row(r);
           if (unsigned(y) < unsigned(g.in_h))
-            k.pack_panels(column1 - column0, x + ((std::ptrdiff_t(at.image) * g.in_h + y) * g.in_w + column0) * g.x_pitch() + group * kc + p0 * panel,
-                          g.x_pitch(), channels, k.last_width(channels), std::ptrdiff_t(r) * (column1 - column0), b, panel_stride);
+            k.pack_panels(columns, x + ((std::ptrdiff_t(at.image) * g.in_h + y) * g.in_w + column0) * g.x_pitch() + group * kc + p0 * panel,
+                          c.walk * g.x_pitch(), channels, k.last_width(channels), std::ptrdiff_t(r) * columns, b, panel_stride);
         }
         for (int kx = 0; kx < g.kernel_w; ++kx) {
           int lo = at.x0, hi = at.x1;
@@ -139,12 +144,11 @@ void weights_task(const kernel_table<T>& k, const conv_geometry& g, const weight
             job.runs = 0;
             for (int r = 0; r < rows && lo < hi; ++r) {
               if (unsigned(input_row(r)) >= unsigned(g.in_h)) continue;
-              const int column = lo * g.stride_w - g.pad_left + kx * g.dilation_w - column0;
-              runs[job.runs++] = {std::ptrdiff_t(r * width + lo - at.x0) * tile_rows, (std::ptrdiff_t(r) * (column1 - column0) + column) * w,
-                                  hi - lo};
+              const int column = (lo * g.stride_w - g.pad_left + kx * g.dilation_w - column0) / c.walk;
+              runs[job.runs++] = {std::ptrdiff_t(r * width + lo - at.x0) * tile_rows, (std::ptrdiff_t(r) * columns + column) * w, hi - lo};
             }
             job.b = b + (p - p0) * panel_stride;
-            job.b_step = std::ptrdiff_t(g.stride_w) * w;
+            job.b_step = std::ptrdiff_t(g.stride_w / c.walk) * w;
             if (job.runs == 0 && !job.first) continue;
             job.columns = std::min(w, kc - p * panel);
             for (int co = co0; co < co1; co += tile_rows) {

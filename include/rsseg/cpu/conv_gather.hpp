@@ -250,18 +250,28 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
   const int tiles = (count + tile_rows - 1) / tile_rows;
   {
     int qx = int(begin % s.x.count), qy = int(begin / s.x.count % s.y.count), image = int(begin / s.x.count / s.y.count);
-    for (int i = 0; i < count; ++i) {
-      pixel[i].y = qy * s.y.in_step, pixel[i].x = qx * s.x.in_step;
-      pixel[i].base = in + ((std::ptrdiff_t(image) * s.y.in_extent + pixel[i].y) * s.x.in_extent + pixel[i].x) * s.in_pitch + group * s.kc;
+    const std::ptrdiff_t in_step = s.x.in_step * s.in_pitch, out_step = s.x.out_step * s.out_pitch;
+    for (int i = 0; i < count;) {  // the rest of a row at a time
+      const int end = std::min(count, i + s.x.count - qx), y = qy * s.y.in_step;
+      int x = qx * s.x.in_step;
+      const T* from = in + ((std::ptrdiff_t(image) * s.y.in_extent + y) * s.x.in_extent + x) * s.in_pitch + group * s.kc;
       const std::ptrdiff_t at = (std::ptrdiff_t(image) * s.out_h + s.y.out(qy)) * s.out_w + s.x.out(qx);
-      out_pixel[i] = out + at * s.out_pitch;
-      if (epilogue.residual != nullptr) residual_pixel[i] = epilogue.residual + at * epilogue.residual_pitch;
-      if (++qx == s.x.count) {
-        qx = 0;
-        if (++qy == s.y.count) qy = 0, ++image;
-      }
+      T* to = out + at * s.out_pitch;
+      if (epilogue.residual != nullptr)
+        for (int j = i; j < end; ++j) residual_pixel[j] = epilogue.residual + (at + (j - i) * s.x.out_step) * epilogue.residual_pitch;
+      for (; i < end; ++i, x += s.x.in_step, from += in_step, to += out_step) pixel[i] = {from, y, x}, out_pixel[i] = to;
+      qx = 0;
+      if (++qy == s.y.count) qy = 0, ++image;
     }
   }
+  // Whether all six pixels of a tile lie side by side in one row, and at offset (dy, dx) and `reach` columns on inside the image: then nothing need
+  // be asked one by one.
+  const auto inside_as_one = [&](int tile, int dy, int dx, int reach) {
+    if ((tile + 1) * tile_rows > count) return false;
+    const gather_pixel<T>&first = pixel[tile * tile_rows], &last = pixel[tile * tile_rows + tile_rows - 1];
+    return first.y == last.y && last.x - first.x == (tile_rows - 1) * s.x.in_step && unsigned(first.y + dy) < unsigned(s.y.in_extent) &&
+           first.x + dx >= 0 && last.x + dx + reach < s.x.in_extent;
+  };
 
   const std::ptrdiff_t depth = std::ptrdiff_t(s.taps()) * s.kc;
   const T* group_weights = packed + group * depth * table.padded(s.nc);
@@ -295,6 +305,11 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
         const std::ptrdiff_t offset = (std::ptrdiff_t(dy) * s.x.in_extent + dx) * s.in_pitch;
         for (int tile = 0; tile < tiles; ++tile) {
           tap_rows<T>& e = entries[tile * job.entry_stride + active[tile]];
+          if (run_in_memory && inside_as_one(tile, dy, dx, s.x.taps - 1)) {
+            for (int r = 0; r < tile_rows; ++r) e.row[r] = pixel[tile * tile_rows + r].base + offset;
+            e.tap = row, ++active[tile];
+            continue;
+          }
           bool any = false;
           for (int r = 0; r < tile_rows; ++r) {
             const int i = tile * tile_rows + r;
@@ -323,6 +338,11 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
         for (int tile = 0; tile < tiles; ++tile) {
           tap_rows<T>& e = entries[tile * job.entry_stride + active[tile]];
           const gather_pixel<T>* p = pixel + tile * tile_rows;
+          if (inside_as_one(tile, dy, dx, 0)) {
+            for (int r = 0; r < tile_rows; ++r) e.row[r] = p[r].base + offset;
+            e.tap = t - tap0, ++active[tile];
+            continue;
+          }
           const int rows = tile + 1 < tiles ? tile_rows : job.last_rows;
           bool any = false;
           for (int r = 0; r < rows; ++r) {
@@ -344,6 +364,7 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
       job.columns = std::min(width, s.nc - column);
       job.b = group_weights + column * depth + (std::ptrdiff_t(tap0) * s.kc + channel0) * width;
       job.bias = epilogue.bias == nullptr ? nullptr : epilogue.bias + job.column;
+      job.fetch_ahead = s.taps() == 1 && panel == panel0;
       table.gather[table.index(width / table.lanes)](job);
     }
   }

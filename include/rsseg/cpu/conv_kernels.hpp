@@ -34,6 +34,7 @@ struct gather_job {
   const T* bias = nullptr;               // at the panel's first channel
   const T* const* residual = nullptr;    // like out, or null
   bool first = true, relu = false;       // first block of the depth: start from bias and residual; relu is set on the last only
+  bool fetch_ahead = false;              // fetch what the next tile reads (one entry per tile)
 };
 
 struct pixel_run {

@@ -3,8 +3,8 @@
 // per 16 outputs and channel pair instead of 144. A dilated convolution is one undilated convolution per phase (row and column modulo the rate).
 //
 // Accuracy: with independent inputs and weights in [-1, 1] the RMS error stays below 2e-6 and the largest error below 4e-5 of the output's RMS for up
-// to 512 channels (direct sum: 5e-7 and 1e-5; tests/cpu_winograd.cpp holds both). Single precision only; double always takes the direct sum.
-// Off with RSSEG_WINOGRAD=0 or set_winograd(false); then sizes and packed weights change.
+// to 512 channels (direct sum: 5e-7 and 1e-5; tests/cpu_winograd.cpp holds both), and for 1040. Single precision only; double always takes the direct
+// sum. Off with RSSEG_WINOGRAD=0 or set_winograd(false); then sizes and packed weights change.
 #pragma once
 #include <cstdlib>
 #include <cstring>
@@ -72,7 +72,7 @@ bool winograd_wins(const gather_shape& s) {
     if (!winograd_setting() || s.groups != 1 || s.y.taps != 3 || s.x.taps != 3 || s.y.in_step != 1 || s.x.in_step != 1 || s.y.out_step != 1 ||
         s.x.out_step != 1)
       return false;
-    if (s.kc < 16 || s.nc < 16 || s.kc > max_block_depth) return false;
+    if (s.kc < 16 || s.nc < 16) return false;
     const winograd_cut c = cut_winograd(s, k);
     if (c.tiles < 48 || std::int64_t(s.kc) * s.nc > 1024 * 512) return false;
     const auto taps_inside = [](const gather_axis& a) {  // of 3, on average
@@ -93,9 +93,26 @@ std::size_t winograd_packed_size(const gather_shape& s) {
   return 36 * std::size_t(s.kc) * kernels<T>().padded(s.nc);
 }
 
+/// Input channels per pass: more than the row of zeros holds are summed in several, each adding to the output what the ones before left there.
+/// About 512, with which a batch of transformed tiles stays in the third-level cache and is large enough to fetch the weights seldom.
+inline int winograd_slice(const gather_shape& s) {
+  if (s.kc <= max_block_depth) return s.kc;
+  const int slices = (s.kc + 511) / 512;
+  return ((s.kc + slices - 1) / slices + 15) / 16 * 16;
+}
+/// Calls use(first channel, shape of the slice) in order.
+template <class Use>
+void each_winograd_slice(const gather_shape& s, const Use& use) {
+  for (int from = 0, step = winograd_slice(s); from < s.kc; from += step) {
+    gather_shape slice = s;
+    slice.kc = std::min(step, s.kc - from);
+    use(from, slice);
+  }
+}
+
 /// Packs U = G w G^T as [plane][panel][channel][panel width]; strides as for gather_pack.
 template <class T>
-void winograd_pack(const gather_shape& s, const T* w, std::ptrdiff_t ks, std::ptrdiff_t js, std::ptrdiff_t ys, std::ptrdiff_t xs, T* packed) {
+void winograd_pack_slice(const gather_shape& s, const T* w, std::ptrdiff_t ks, std::ptrdiff_t js, std::ptrdiff_t ys, std::ptrdiff_t xs, T* packed) {
   const kernel_table<T>& table = kernels<T>();
   // Backward along an axis (tap_step < 0) means that the smallest offset belongs to the last kernel element.
   const std::ptrdiff_t first = (s.y.tap_step < 0 ? 2 * ys : 0) + (s.x.tap_step < 0 ? 2 * xs : 0);
@@ -135,6 +152,15 @@ void winograd_pack(const gather_shape& s, const T* w, std::ptrdiff_t ks, std::pt
         }
       }
     }
+  });
+}
+
+/// Slice after slice, each as above.
+template <class T>
+void winograd_pack(const gather_shape& s, const T* w, std::ptrdiff_t ks, std::ptrdiff_t js, std::ptrdiff_t ys, std::ptrdiff_t xs, T* packed) {
+  each_winograd_slice(s, [&](int from, const gather_shape& slice) {
+    winograd_pack_slice(slice, w + from * ks, ks, js, ys, xs, packed);
+    packed += winograd_packed_size<T>(slice);
   });
 }
 
@@ -224,12 +250,16 @@ void winograd_multiply(const kernel_table<T>& k, const gather_shape& s, const wi
 
 template <class T>
 std::size_t winograd_elements(const gather_shape& s) {
-  const winograd_cut c = cut_winograd(s, kernels<T>());
-  return c.shared ? c.v_size() + threads() * c.m_size() : threads() * (c.v_size() + c.m_size());
+  std::size_t elements = 0;
+  each_winograd_slice(s, [&](int, const gather_shape& slice) {
+    const winograd_cut c = cut_winograd(slice, kernels<T>());
+    elements = std::max(elements, c.shared ? c.v_size() + threads() * c.m_size() : threads() * (c.v_size() + c.m_size()));
+  });
+  return elements;
 }
 
 template <class T>
-void winograd_run(const gather_shape& s, const T* in, const T* packed, T* out, const gather_epilogue<T>& e, T* workspace) {
+void winograd_run_slice(const gather_shape& s, const T* in, const T* packed, T* out, const gather_epilogue<T>& e, T* workspace) {
   const kernel_table<T>& k = kernels<T>();
   const winograd_cut c = cut_winograd(s, k);
   const int shares = (s.nc + c.columns - 1) / c.columns;
@@ -259,6 +289,18 @@ void winograd_run(const gather_shape& s, const T* in, const T* packed, T* out, c
                         packed, slots + slot * c.m_size(), out, e);
     });
   }
+}
+
+/// The whole product; workspace: winograd_elements.
+template <class T>
+void winograd_run(const gather_shape& s, const T* in, const T* packed, T* out, const gather_epilogue<T>& e, T* workspace) {
+  each_winograd_slice(s, [&](int from, const gather_shape& slice) {
+    gather_epilogue<T> part = e;
+    if (from > 0) part.bias = nullptr, part.residual = out, part.residual_pitch = s.out_pitch;
+    part.relu = e.relu && from + slice.kc == s.kc;
+    winograd_run_slice(slice, in + from, packed, out, part, workspace);
+    packed += winograd_packed_size<T>(slice);
+  });
 }
 
 }  // namespace rsseg::cpu

@@ -33,7 +33,7 @@ winograd_weights_cut cut_winograd_weights(const conv_geometry& g, const kernel_t
 template <class T>
 bool winograd_weights_wins(const conv_geometry& g) {
   return g.groups == 1 && g.stride_h == 1 && g.stride_w == 1 && winograd_wins<T>(forward_gather(g)) && g.in_c >= 32 && g.out_c >= 32 &&
-         g.out_c <= max_block_depth;
+         g.in_c <= max_block_depth && g.out_c <= max_block_depth;
 }
 
 template <class T>
