@@ -223,9 +223,9 @@ void add_bench(CLI::App& app, common_options& common) {
   c->add_option("--input", o->input, "N,C,H,W")->capture_default_str();
   c->add_option("--classes", o->classes, "number of classes")->capture_default_str()->check(CLI::Range(1, 255));
   c->add_option("--runs", o->runs, "timed runs, after one that is not (three on a CUDA device)")->capture_default_str()->check(CLI::Range(1, 10000));
-  c->add_flag("--train", o->train, "a training step: forward and backward");
-  c->add_flag("--recompute", o->recompute, "with recomputation");
-  c->add_flag("--update", o->update, "with --train: and an update of the weights by SGD with momentum (a CUDA device always updates)");
+  auto* train = c->add_flag("--train", o->train, "a training step: forward and backward");
+  c->add_flag("--recompute", o->recompute, "with --train: with recomputation")->needs(train);
+  c->add_flag("--update", o->update, "with --train: and an update of the weights by SGD with momentum (a CUDA device always updates)")->needs(train);
   c->add_option("--profile", o->profile, "time per kind of operator, and of this many of the longest nodes; not on a CUDA device")
       ->check(CLI::Range(1, 100000));
   add_device_options(c, o->where);
