@@ -39,12 +39,15 @@ std::unique_ptr<train::confusion_matrix> train_stage(const train_request& q, con
   train::progress_options po;
   po.quiet = common.quiet;
   train::progress bar(info.name, 0, "steps", po);
-  bar.message(std::string(sys.title) + ", stage " + std::to_string(stage + 1) + " of " + std::to_string(sys.stages.size()) + " (" + info.name +
-              "): " + info.note + "; " + with_units(double(learner->weights().parameter_count())) + " parameters, views of " +
-              std::to_string(settings.view) + ", patches of " + std::to_string(settings.patch) + ", batch " + std::to_string(o.batch));
+  const auto say = [&](const std::string& line) {
+    if (!common.quiet) bar.message(line);
+  };
+  say(std::string(sys.title) + ", stage " + std::to_string(stage + 1) + " of " + std::to_string(sys.stages.size()) + " (" + info.name +
+      "): " + info.note + "; " + with_units(double(learner->weights().parameter_count())) + " parameters, views of " + std::to_string(settings.view) +
+      ", patches of " + std::to_string(settings.patch) + ", batch " + std::to_string(o.batch));
   train::train_events events;
   events.interrupted = [] { return interrupted(); };
-  events.message = [&](const std::string& line) { bar.message(line); };
+  events.message = say;
   events.step = [&](const train::training_state& s, double, double lr, double p) {
     if (p > 0) bar.set_total(std::max<std::int64_t>(std::int64_t(s.step), std::int64_t(std::llround(double(s.step) / p))));
     char note[64];
@@ -57,7 +60,7 @@ std::unique_ptr<train::confusion_matrix> train_stage(const train_request& q, con
     char line[96];
     std::snprintf(line, sizeof line, "step %llu: val mIoU %.4f, pixel accuracy %.4f", static_cast<unsigned long long>(s.step), m.scores().mean_iou,
                   m.scores().pixel_accuracy);
-    bar.message(line);
+    say(line);
   };
   train::weights_info w = settings.info;
   w.network = std::string(sys.name) + ":" + info.name;
@@ -67,7 +70,7 @@ std::unique_ptr<train::confusion_matrix> train_stage(const train_request& q, con
   std::snprintf(note, sizeof note, "loss %.4f", result.state.running_loss);
   bar.finish(note);
   if (result.interrupted || interrupted()) {
-    bar.message("interrupted; checkpoint in " + o.out + ", go on with --resume");
+    say("interrupted; checkpoint in " + o.out + ", go on with --resume");
     throw CLI::RuntimeError(130);
   }
   record[info.name] = {{"steps", result.state.step}, {"seconds", result.state.elapsed}, {"loss", result.state.running_loss}};
