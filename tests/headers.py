@@ -6,11 +6,12 @@ import concurrent.futures, os, pathlib, shutil, subprocess, sys, tempfile
 
 compiler, root, defines = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3:]
 flags = ["-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", f"-I{root}"] + defines
-for package in ("gdal", "stb", "nlohmann_json", "opencv4"):
+for package in ("gdal", "stb", "nlohmann_json", "opencv4", "eigen3"):
     found = subprocess.run(["pkg-config", "--cflags", package], capture_output=True, text=True)
     flags += [f.replace("-I", "-isystem", 1) if f.startswith("-I") else f for f in found.stdout.split()]
 optional = {"RSSEG_WITH_GDAL": "gdal", "RSSEG_WITH_OPENCV": "opencv2"}
 absent = [text for macro, text in optional.items() if not any(macro in d for d in defines)]
+absent += [] if any("eigen3" in f for f in flags) else ["Eigen/"]
 launcher = ["ccache"] if shutil.which("ccache") else []
 
 

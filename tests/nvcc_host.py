@@ -6,11 +6,12 @@ with g++ as host compiler, runs and succeeds: layers, graph, training step, the 
 import os, pathlib, subprocess, sys, tempfile
 
 nvcc, root, program, defines = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3], sys.argv[4:]
-for package in ("gdal", "stb", "nlohmann_json", "opencv4"):
+for package in ("gdal", "stb", "nlohmann_json", "opencv4", "eigen3"):
     found = subprocess.run(["pkg-config", "--cflags", package], capture_output=True, text=True)
     defines += [f.replace("-I", "-isystem=", 1) if f.startswith("-I") else f for f in found.stdout.split()]
 needs = {"gdal": "RSSEG_WITH_GDAL", "opencv": "RSSEG_WITH_OPENCV"}
 absent = [text for text, macro in needs.items() if not any(macro in d for d in defines)]
+absent += [] if any("eigen3" in d for d in defines) else ["Eigen/"]
 defines = [f"-isystem={d}" if last == "-isystem" else d for last, d in zip([""] + defines, defines) if d != "-isystem"]
 
 

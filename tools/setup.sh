@@ -19,6 +19,7 @@ libcli11-dev||build|the command line
 libstb-dev||build|PNG and JPEG
 libgdal-dev||build|GeoTIFF and other georeferenced rasters
 doctest-dev||test|unit tests
+libeigen3-dev|/usr/include/eigen3/Eigen/Core|test|tensors as Eigen matrices (optional for users)
 clang|clang++|test|each header compiles under a second compiler
 xplanet-images|/usr/share/xplanet/images/earth.jpg|quickstart|the Blue Marble picture of the Earth
 python-cartopy-data|/usr/share/cartopy/data/shapefiles/gshhs/c/GSHHS_c_L1.shp|quickstart|shorelines and lakes: the labels

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "../cross_entropy.cuh"
+#include "cublas.cuh"
 #include "cudnn.cuh"
 #include "rsseg/cuda/backend.hpp"
 #include "update.cuh"
@@ -23,9 +24,11 @@ class device_backend : public backend {
     stream_ = std::make_unique<owned_stream>(), copy_stream_ = std::make_unique<owned_stream>();
     context_.stream = *stream_;
     context_.math = options.compute == precision::tf32 ? conv_math::tf32 : conv_math::fp32;
-    if (options.engine == engine_choice::cudnn)
+    if (options.engine == engine_choice::cudnn) {
       cudnn_ = open_cudnn(context_, options.compute == precision::bf16 || options.compute == precision::fp16 ? 2 : 4,
                           options.compute == precision::bf16, options.compute == precision::tf32);
+      cublas_ = open_cublas(context_);
+    }
     const std::size_t n = store.values().size();
     require_memory(context_.facts, 2 * n * sizeof(float), "weights and gradients");
     values_.resize(n * sizeof(float) + 64, "weights");
@@ -67,7 +70,7 @@ class device_backend : public backend {
     static const char* const names[] = {"fp32", "tf32", "bf16", "fp16"};
     return context_.facts.name + ", compute capability " + std::to_string(context_.facts.major) + "." + std::to_string(context_.facts.minor) + ", " +
            std::to_string(context_.facts.total_bytes >> 20) + " MiB, " + names[int(options_.compute)] +
-           (options_.engine == engine_choice::cudnn ? ", convolutions by cuDNN" : "");
+           (context_.cudnn ? ", convolutions by cuDNN" : "") + (context_.cublas ? ", matrix products by cuBLAS" : "");
   }
   const backend_options& options() const override { return options_; }
   std::unique_ptr<executor> make_executor(graph::graph g) override;
@@ -195,7 +198,7 @@ class device_backend : public backend {
   update_options update_;
   executor_context context_;
   std::unique_ptr<owned_stream> stream_, copy_stream_;
-  std::shared_ptr<void> cudnn_;
+  std::shared_ptr<void> cudnn_, cublas_;
   device_memory values_, gradients_, numbers_, sum_, tables_, first_, second_, average_, partials_;
   std::uint64_t pushed_ = 0, version_ = 0;
   bool newer_ = false, summed_ = false, ready_ = false;

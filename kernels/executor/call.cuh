@@ -19,7 +19,8 @@ struct executor_context {
   device_facts facts;
   stream_t stream = {};
   conv_math math = conv_math::fp32;
-  void* cudnn = nullptr;  ///< the other engine of convolutions (executor/cudnn.cuh), or null
+  void* cudnn = nullptr;   ///< the other engine of convolutions (executor/cudnn.cuh), or null
+  void* cublas = nullptr;  ///< and of matrix products (executor/cublas.cuh)
 };
 
 /// Statistics of a convolution's tiles on their way to the bn_stats node that follows.

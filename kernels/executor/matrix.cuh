@@ -5,6 +5,7 @@
 #include "../matmul.cuh"
 #include "../tensor_ops.cuh"
 #include "call.cuh"
+#include "cublas.cuh"
 #include "cudnn.cuh"
 #include "rsseg/graph/ops/conv.hpp"
 
@@ -132,16 +133,15 @@ void matmul_entry(const call<T>& c) {
   const matmul_plan m(c.at(), a, o);
   const float alpha = float(c.at().alpha);
   const stream_t s = c.stream();
+  matmul_shape p;
+  p.transpose_a = m.transpose_a, p.transpose_b = m.transpose_b;
+  p.rows = m.rows, p.columns = m.columns, p.depth = m.depth, p.batch = m.batch;
+  p.stride_a = a.c, p.stride_b = b.c, p.stride_c = o.c;
+  p.batch_a = std::int64_t(a.h) * a.w * a.c, p.batch_b = std::int64_t(b.h) * b.w * b.c, p.batch_c = std::int64_t(p.rows) * p.columns;
+  p.alpha = alpha;
+  if (cublas_product(*c.context, p, c.in(0), c.in(1), c.out())) return;
   if constexpr (std::is_same_v<T, float>)
-    if (!matmul_on_tensor_cores<T>(*c.context)) {
-      matmul_shape p;
-      p.transpose_a = m.transpose_a, p.transpose_b = m.transpose_b;
-      p.rows = m.rows, p.columns = m.columns, p.depth = m.depth, p.batch = m.batch;
-      p.stride_a = a.c, p.stride_b = b.c, p.stride_c = o.c;
-      p.batch_a = std::int64_t(a.h) * a.w * a.c, p.batch_b = std::int64_t(b.h) * b.w * b.c, p.batch_c = std::int64_t(p.rows) * p.columns;
-      p.alpha = alpha;
-      return matmul(s, p, c.in(0), c.in(1), c.out());
-    }
+    if (!matmul_on_tensor_cores<T>(*c.context)) return matmul(s, p, c.in(0), c.in(1), c.out());
   const executor_context& x = *c.context;
   float* factors = c.template work<float>();
   unsigned char* rest = c.workspace + padded(std::size_t(m.columns) * sizeof(float));
