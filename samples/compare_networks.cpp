@@ -10,7 +10,9 @@
 #include <time.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -343,6 +345,16 @@ void run(request q, const std::string& command) {
   std::ifstream in(q.out + "/compared.md");
   for (std::string line; std::getline(in, line);) std::printf("%s\n", line.c_str());
 }
+
+/// CLI::PositiveNumber, without the largest number there is in its message, and without NaN.
+const CLI::Validator above_zero(
+    [](std::string& text) {
+      char* end = nullptr;
+      const double v = std::strtod(text.c_str(), &end);
+      return end != text.c_str() && *end == 0 && std::isfinite(v) && v > 0 ? std::string() : "expected a number above 0, got '" + text + "'";
+    },
+    "above 0");
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -354,21 +366,27 @@ int main(int argc, char** argv) {
   app.add_option("--val", q.val, "the same for validation")->required();
   app.add_option("--classes", q.classes, "number of classes, where no classes.json says so")->check(CLI::Range(1, 255));
   app.add_option("--out", q.out, "folder of the results")->capture_default_str();
-  app.add_option("--minutes", q.minutes, "training time of each network, without validation at the end")->check(CLI::PositiveNumber);
+  app.add_option("--minutes", q.minutes, "training time of each network, without validation at the end")->check(above_zero);
   app.add_flag("--processor-time", q.processor_time, "minutes are processor time of all threads: fair on a machine that does other things, too");
-  app.add_option("--steps", q.steps, "steps of each network")->check(CLI::PositiveNumber);
+  app.add_option("--steps", q.steps, "steps of each network")->check(above_zero);
   app.add_option("--crop", q.crop, "side of the crops in pixels, made legal for the network")->capture_default_str()->check(CLI::Range(8, 4096));
   app.add_option("--batch", q.batch, "crops per step")->capture_default_str()->check(CLI::Range(1, 1024));
   app.add_option("--optimizer", q.optimizer, "sgd, adam, adamw, rmsprop")->capture_default_str();
-  app.add_option("--lr", q.rate, "learning rate, poly schedule")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--lr", q.rate, "learning rate, poly schedule")->capture_default_str()->check(above_zero);
   app.add_option("--rate-of", q.rates, "NAME=RATE: another rate for one network")->allow_extra_args(false);
-  app.add_option("--weight-decay", q.decay, "weight decay")->capture_default_str()->check(CLI::NonNegativeNumber);
+  app.add_option("--weight-decay", q.decay, "weight decay")->capture_default_str()->check(CLI::Range(0.0, 10.0));
   app.add_option("--validations", q.validations, "validations, evenly over the training")->capture_default_str()->check(CLI::Range(1, 1000));
   app.add_option("--tile", q.tile, "side of validation's tiles (default: the crops', to which attention is bound)")->check(CLI::Range(16, 65536));
   app.add_option("--tile-of", q.tiles, "NAME=SIDE: another tile for one network, e.g. mfalnet=128, whose attention is bound to its crops")
       ->allow_extra_args(false);
   app.add_option("--seed", q.seed, "seed of weights, crops, dropout")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);
+    std::fprintf(stderr, "compare_networks: error: %s; see --help\n", e.what());
+    return 2;
+  }
   std::string command = "compare_networks";
   for (int i = 1; i < argc; ++i) command += " " + std::string(argv[i]);
   try {

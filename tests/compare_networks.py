@@ -72,6 +72,7 @@ def main():
         refused(*same, "--out", out, says="no network given")
         refused(*same, "--out", out, "--preset", "towers", says='--preset "towers": unknown; use pyramids')
         refused(*same, "--out", out, "--rate-of", "enet", "enet", says="expected NAME=VALUE")
+        refused(*same, "--out", out, "--lr", "nan", "enet", says="--lr: expected a number above 0")
         refused("--data", train, "--val", val, "--out", out, "enet", says="say how long each network is trained")
         refused("--data", train, "--val", grey, "--steps", "2", "--out", out, "enet", says="images of 1 bands")
         text = run("--data", train, "--val", more, "--steps", "2", "--out", out, "enet", code=3)
