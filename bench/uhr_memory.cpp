@@ -39,7 +39,8 @@ double seconds() { return double(std::clock()) / CLOCKS_PER_SEC; }
 struct outcome {
   double arena = 0, packed = 0, kept = 0, weights = 0, resident = 0, scene_seconds = 0;
 };
-void add(outcome& o, const cpu::engine<float>& e) {
+template <class Engine>
+void add(outcome& o, const Engine& e) {
   o.arena += double(e.plan().arena_bytes), o.packed += double(e.bytes()) - double(e.plan().arena_bytes);
 }
 template <class F>
@@ -113,7 +114,7 @@ outcome fctl(int side) {
   outcome o;
   build_options b;
   b.classes = 6;
-  auto m = std::make_shared<basic_model<float>>(&FCtL<>::build, b);
+  auto m = std::make_shared<scene::placed_network>(&FCtL<>::build, b);
   m->weights().initialise(1);
   o.weights = double(m->weights().values().size()) * 4;
   noise_scene scene(side);

@@ -11,6 +11,18 @@
 namespace rsseg::program {
 namespace {
 
+/// A device that is not there says so before anything is written.
+void require_device(const scene::placement& where) {
+  if (!where) return;
+  scene::placed_network probe(
+      [](builder& b) {
+        const value x = b.input("x", 1);
+        b.output("y", conv(b, "c", x, 1));
+      },
+      {}, where);
+  probe.inference();
+}
+
 struct train_sets {
   std::shared_ptr<const data::dataset> train, val;
 };
@@ -33,6 +45,7 @@ std::unique_ptr<train::confusion_matrix> train_stage(const train_request& q, con
   const scene::stage_info& info = sys.stages[std::size_t(stage)];
   const std::string loss = q.loss.empty() ? info.loss : q.loss;
   train::train_options o = options_of(q, info.defaults, settings.view, loss, *sets.train);
+  o.memory_limit = memory_for(q.where, q.max_memory);
   o.normalize = data::normalization::parse(settings.info.normalize);
   o.out = q.out + "/" + info.name;
   const auto learner = sys.learner(sys, stage, settings, q.out, q.seed);
@@ -57,10 +70,7 @@ std::unique_ptr<train::confusion_matrix> train_stage(const train_request& q, con
   std::unique_ptr<train::confusion_matrix> matrix;
   events.validated = [&](const train::training_state& s, const train::confusion_matrix& m) {
     matrix = std::make_unique<train::confusion_matrix>(m);
-    char line[96];
-    std::snprintf(line, sizeof line, "step %llu: val mIoU %.4f, pixel accuracy %.4f", static_cast<unsigned long long>(s.step), m.scores().mean_iou,
-                  m.scores().pixel_accuracy);
-    say(line);
+    say(validation_line(s, m));
   };
   train::weights_info w = settings.info;
   w.network = std::string(sys.name) + ":" + info.name;
@@ -85,7 +95,8 @@ bool train_system(const train_request& q, const common_options& common) {
   if (!sys) return false;
   if (!q.inputs.empty() || !q.priors.empty() || !q.init.empty())
     throw usage_error("--input, --prior and --init are not for systems of several networks");
-  if (q.where.device != "cpu") throw usage_error("systems of several networks train on the CPU; leave --device out");
+  const scene::placement where = device_options(q.where);
+  require_device(where);
   const train_sets sets = open_sets(q);
   scene::system_settings settings;
   const std::string normalize = q.normalize == "auto" ? (sets.train->bands() == 3 ? "imagenet" : data::measure_normalization(*sets.train).text())
@@ -108,6 +119,7 @@ bool train_system(const train_request& q, const common_options& common) {
       settings = before;
     }
   }
+  settings.where = where;
   std::error_code none;
   std::filesystem::create_directories(q.out, none);
   if (!std::filesystem::is_directory(q.out, none)) throw output_error(q.out + ": cannot be made a folder; choose another --out");
@@ -127,8 +139,9 @@ bool train_system(const train_request& q, const common_options& common) {
 }
 
 loaded_scene load_system(const load_request& r, std::size_t max_memory) {
-  if (r.where.device != "cpu") throw usage_error("systems of several networks run on the CPU; leave --device out");
-  const scene::system_settings settings = scene::read_settings(r.weights);
+  scene::system_settings settings = scene::read_settings(r.weights);
+  settings.where = device_options(r.where);
+  require_device(settings.where);
   if (!r.net.empty() && r.net != settings.info.network)
     throw usage_error(r.weights + ": belongs to system '" + settings.info.network + "', --net says '" + r.net + "'");
   const scene::system* sys = scene::find_system(settings.info.network);

@@ -52,13 +52,17 @@ scene::refiner trained(const scene::stage_spec& s, const stage_context& c, std::
   bool fits = false;
   for (const char* a : allowed) fits = fits || n.info.network == a;
   if (!fits) throw usage_error(file + ": belongs to network '" + n.info.network + "', --refine " + s.name + " expects " + names);
-  n.model->set_memory_limit(c.max_memory);
-  return {n.info.network, std::move(n.model), n.normalize, n.info.classes, n.info.bands};
+  auto placed = std::make_unique<scene::placed_network>(n.model->build(), n.model->options(), c.where);
+  placed->weights().values() = n.model->weights().values();
+  placed->weights().touch();
+  placed->set_memory_limit(c.max_memory);
+  return {n.info.network, std::move(placed), n.normalize, n.info.classes, n.info.bands};
 }
 
 /// The weights of a refiner in another network that shares its parameters.
-std::unique_ptr<basic_model<float>> sibling(const scene::refiner& r, build_function build) {
-  auto m = std::make_unique<basic_model<float>>(build, r.model->options());
+std::unique_ptr<scene::placed_network> sibling(const scene::refiner& r, build_function build, const stage_context& c) {
+  auto m = std::make_unique<scene::placed_network>(build, r.model->options(), c.where);
+  m->set_memory_limit(c.max_memory);
   for (std::size_t e = 0; e < m->weights().entries().size(); ++e) {
     const auto& t = m->weights().entries()[e];
     const int from = r.model->weights().find(t.name);
@@ -76,7 +80,7 @@ std::unique_ptr<scene::stage> refining(const std::string& text, const stage_cont
   if (s.name == "iss") {
     s.only({"weights", "steps", "tile"});
     scene::refiner r = trained(s, c, {"iss-refiner"});
-    r.model = sibling(r, &ISSRefiner<from_data, 1, false, false, true>::build);
+    r.model = sibling(r, &ISSRefiner<from_data, 1, false, false, true>::build, c);
     return std::make_unique<scene::iss_stage>(std::move(r), s.whole("steps", 3, 1, 20), tile, s.text);
   }
   if (s.name == "deep-guided") {
@@ -98,8 +102,7 @@ std::unique_ptr<scene::stage> refining(const std::string& text, const stage_cont
     scene::cascade_options o;
     o.size = s.whole("size", 900, 64, 1 << 14), o.stride = s.whole("stride", o.size / 2, 33, 1 << 14), o.ramp = s.whole("ramp", 16, 0, 512);
     const int region = s.whole("region", o.size, 64, 1 << 16);
-    auto local = sibling(r, r.name == "cascadepsp" ? &CascadePSPLocal<>::build : &CascadePSPLocal<18, 16>::build);
-    local->set_memory_limit(c.max_memory);
+    auto local = sibling(r, r.name == "cascadepsp" ? &CascadePSPLocal<>::build : &CascadePSPLocal<18, 16>::build, c);
     return std::make_unique<scene::cascade_psp_stage>(std::move(r), std::move(local), o, std::max(32, region - 4 * o.ramp), s.text);
   }
   throw usage_error("--refine " + s.name + ": unknown; use densecrf, guided, regions, iss, deep-guided, crf-rnn, pointrend, cascadepsp");

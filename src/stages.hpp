@@ -2,6 +2,7 @@
 // --refine and --constraint of segment and eval, --prior of train.
 #pragma once
 #include "commands.hpp"
+#include "rsseg/scene/placed_network.hpp"
 #include "rsseg/scene/refine.hpp"
 #include "rsseg/scene/stage_spec.hpp"
 #include "rsseg/train/priors.hpp"
@@ -13,6 +14,7 @@ struct stage_context {
   int classes = 0, bands = 0;
   std::vector<std::string> class_names;
   std::size_t max_memory = 0;
+  scene::placement where = {};  ///< of trained stages
 };
 
 /// In the order given, refinements before constraints. Throws usage_error for what cannot be read, input_error for weights that do not fit.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Options of rsseg train, shared by networks (cmd_train.cpp) and systems (cmd_systems.cpp).
 #pragma once
+#include <cstdio>
+
 #include "commands.hpp"
 #include "rsseg/data/dataset.hpp"
 #include "rsseg/train/trainer.hpp"
@@ -8,8 +10,8 @@
 namespace rsseg::program {
 
 struct train_request {
-  std::string net, data, val, out, init, coarse = "perturb", normalize = "auto", optimizer, schedule, loss, edge_loss = "auto", weighting, sampler, augment = "aerial",
-                                         stage;
+  std::string net, data, val, out, init, coarse = "perturb", normalize = "auto", optimizer, schedule, loss, edge_loss = "auto", weighting, sampler,
+                                         augment = "aerial", stage;
   int classes = 0, crop = 0, batch = 0, accumulate = 1, workers = 2, ignore = -1, tile = 0, patch = 0;
   double epochs = 0, minutes = 0, lr = 0, weight_decay = -1, momentum = -1, clip = -1, ema = 0, warmup = 0, balance = 0, evaluate_every = 0.1,
          checkpoint_every = 60, head_rate = 0, pretrain = 0.5, penalties_from = -1;
@@ -26,6 +28,19 @@ train::train_options options_of(const train_request& q, const recipe& d, int cro
 
 /// What a weights file will say of itself.
 train::weights_info info_of(const std::string& network, const data::dataset& set, const data::normalization& normalize);
+
+/// What to say of a validation.
+inline std::string validation_line(const train::training_state& s, const train::confusion_matrix& m) {
+  const train::segmentation_scores scores = m.scores();
+  char line[112];
+  if (scores.counted == 0)
+    std::snprintf(line, sizeof line, "step %llu: validated on images without a labelled pixel, which says nothing",
+                  static_cast<unsigned long long>(s.step));
+  else
+    std::snprintf(line, sizeof line, "step %llu: val mIoU %.4f, pixel accuracy %.4f", static_cast<unsigned long long>(s.step), scores.mean_iou,
+                  scores.pixel_accuracy);
+  return line;
+}
 
 /// rsseg train --net SYSTEM; false if there is no such system.
 bool train_system(const train_request& q, const common_options& common);

@@ -132,8 +132,8 @@ TEST_SUITE("scene") {
     build_options b;
     b.classes = 3, b.bands = 3;
     auto n = std::make_shared<scene::magnet_networks>();
-    n->segmenter = std::make_unique<basic_model<float>>(&MagNetBackbone<from_data, Small>::build, b);
-    n->refinement = std::make_unique<basic_model<float>>(&MagNetRefinement<from_data, 4>::build, b);
+    n->segmenter = std::make_unique<scene::placed_network>(&MagNetBackbone<from_data, Small>::build, b);
+    n->refinement = std::make_unique<scene::placed_network>(&MagNetRefinement<from_data, 4>::build, b);
     n->patch = 48, n->classes = 3;
     n->segmenter->weights().initialise(1), n->refinement->weights().initialise(2);
     const auto norm = data::normalization::imagenet();
@@ -169,7 +169,7 @@ TEST_SUITE("scene") {
       }
     };
     build_options o;
-    auto net = std::make_shared<basic_model<float>>(&centres::build, o);
+    auto net = std::make_shared<scene::placed_network>(&centres::build, o);
     scene::context_predictor p(net, norm, {1, 2}, 16, 64);
     p.start(*source);
     const scene::window w{4, 8, 16, 16};

@@ -61,7 +61,7 @@ struct cascade_options {
 class cascade_psp_stage final : public trained_stage {
  public:
   /// local: the same weights in a CascadePSPLocal; may be null when regions fit.
-  cascade_psp_stage(refiner whole, std::unique_ptr<basic_model<float>> local, const cascade_options& o, int tile, std::string name)
+  cascade_psp_stage(refiner whole, std::unique_ptr<placed_network> local, const cascade_options& o, int tile, std::string name)
       : trained_stage(std::move(whole), tile, std::move(name)), local_(std::move(local)), o_(o) {}
   stage_reach reach() const override { return {2 * o_.ramp, 1, o_.ramp}; }
   void check(const io::raster_info& image, int) const override {
@@ -98,8 +98,8 @@ class cascade_psp_stage final : public trained_stage {
 
   /// Runs a model on planes of one extent, padded to a legal one: image 0, masks -1.
   template <class Read>
-  void run(basic_model<float>& model, const std::vector<float>& image, int bands, std::initializer_list<const std::vector<float>*> masks, int h,
-           int w, const Read& read) {
+  void run(placed_network& model, const std::vector<float>& image, int bands, std::initializer_list<const std::vector<float>*> masks, int h, int w,
+           const Read& read) {
     const int ph = legal(h), pw = legal(w);
     const auto padded = [&](const std::vector<float>& plane, int channels, float value) {
       tensor<float> t(shape{1, channels, ph, pw}, value);
@@ -169,7 +169,7 @@ class cascade_psp_stage final : public trained_stage {
     return p;
   }
 
-  std::unique_ptr<basic_model<float>> local_;
+  std::unique_ptr<placed_network> local_;
   cascade_options o_;
 };
 

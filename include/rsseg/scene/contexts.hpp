@@ -39,7 +39,7 @@ inline int side_of(int field, int patch, int view) { return field == 0 ? view : 
 class context_predictor : public scene_predictor {
  public:
   /// view 0: a field of 0 is the whole scene.
-  context_predictor(std::shared_ptr<basic_model<float>> net, data::normalization norm, std::vector<int> fields, int patch, int view)
+  context_predictor(std::shared_ptr<placed_network> net, data::normalization norm, std::vector<int> fields, int patch, int view)
       : net_(std::move(net)), norm_(std::move(norm)), fields_(std::move(fields)), patch_(patch), view_(view) {}
 
   void start(io::raster_source& scene) override {
@@ -67,7 +67,7 @@ class context_predictor : public scene_predictor {
   std::size_t bytes() const override { return net_->inference().bytes() + fields_.size() * std::size_t(patch_) * std::size_t(patch_) * 12; }
 
  private:
-  std::shared_ptr<basic_model<float>> net_;
+  std::shared_ptr<placed_network> net_;
   data::normalization norm_;
   std::vector<int> fields_;
   int patch_, view_;
@@ -76,7 +76,7 @@ class context_predictor : public scene_predictor {
 
 class context_learner final : public stage_learner {
  public:
-  context_learner(std::shared_ptr<basic_model<float>> net, const context_plan& plan, int stage, data::normalization norm, int patch, int view)
+  context_learner(std::shared_ptr<placed_network> net, const context_plan& plan, int stage, data::normalization norm, int patch, int view)
       : net_(std::move(net)), plan_(plan), stage_(plan.stages[std::size_t(stage)]), norm_(std::move(norm)), patch_(patch), view_(view) {}
 
   double step(const data::batch& b, const tensor<float>* class_weights, const train::train_options&, const cpu::run_state& state) override {
@@ -104,7 +104,7 @@ class context_learner final : public stage_learner {
   }
 
  protected:
-  basic_model<float>& model() override { return *net_; }
+  placed_network& model() override { return *net_; }
 
  private:
   tensor<float> field(const data::batch& b, int i) const {
@@ -116,10 +116,10 @@ class context_learner final : public stage_learner {
   }
   train::confusion_matrix expert(const data::dataset& set, int side, const train::image_callback& each) {
     struct reduced : scene_predictor {
-      basic_model<float>& net;
+      placed_network& net;
       const data::normalization& norm;
       int patch;
-      reduced(basic_model<float>& n, const data::normalization& d, int p) : net(n), norm(d), patch(p) {}
+      reduced(placed_network& n, const data::normalization& d, int p) : net(n), norm(d), patch(p) {}
       tensor<float> scores(io::raster_source& scene, std::span<const window> w) override {
         return net.infer(resized_view(scene, w[0], patch, patch, norm));
       }
@@ -127,7 +127,7 @@ class context_learner final : public stage_learner {
     return train::evaluate(p, set, view_tiling(patch_, 0, side, side / 10, norm_), each);
   }
 
-  std::shared_ptr<basic_model<float>> net_;
+  std::shared_ptr<placed_network> net_;
   const context_plan& plan_;
   const context_stage& stage_;
   data::normalization norm_;
@@ -135,22 +135,22 @@ class context_learner final : public stage_learner {
 };
 
 namespace detail {
-inline std::shared_ptr<basic_model<float>> context_net(const context_plan& p, int stage, const system_settings& s) {
+inline std::shared_ptr<placed_network> context_net(const context_plan& p, int stage, const system_settings& s) {
   build_options b;
   b.classes = s.info.classes, b.bands = s.info.bands;
-  return std::make_shared<basic_model<float>>(p.stages[std::size_t(stage)].build, b);
+  return std::make_shared<placed_network>(p.stages[std::size_t(stage)].build, b, s.where);
 }
 template <const context_plan& (*Plan)()>
 std::unique_ptr<train::learner> context_stage_of(const system& sys, int stage, const system_settings& s, const std::string& folder,
                                                  std::uint64_t seed) {
   const context_plan& p = Plan();
-  for (const int f : p.fields)
-    if (side_of(f, s.patch, s.view) > s.view)
-      throw usage_error(std::string(sys.name) + " looks at " + std::to_string(f) + " times its patch: --crop must be at least " +
-                        std::to_string(f * s.patch));
+  const int widest = *std::max_element(p.fields.begin(), p.fields.end());
+  if (widest * s.patch > s.view)
+    throw usage_error(std::string(sys.name) + " looks at " + std::to_string(widest) + " times its patch: --crop must be at least " +
+                      std::to_string(widest * s.patch));
   const auto net = context_net(p, stage, s);
   net->weights().initialise(seed + std::uint64_t(stage));
-  std::map<int, std::shared_ptr<basic_model<float>>> earlier;
+  std::map<int, std::shared_ptr<placed_network>> earlier;
   for (const start_from& f : p.stages[std::size_t(stage)].starts) {
     auto& from = earlier[f.stage];
     if (!from) from = context_net(p, f.stage, s), load_stage(sys, f.stage, folder, from->weights());

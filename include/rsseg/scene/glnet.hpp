@@ -24,20 +24,24 @@ struct glnet_networks {
   build_options options;
   int patch = 508, overlap = 50;
   std::size_t memory_limit = 0;
-  std::unique_ptr<basic_model<float>> global, local, both;
-  std::unique_ptr<cpu::engine<float>> ensemble;
+  placement where;
+  std::unique_ptr<placed_network> global, local, both;
+  std::unique_ptr<placed_graph> ensemble;
 
+  /// The networks of the first `stages` stages; options, where and memory_limit are set before.
   void make(int stages) {
-    global = std::make_unique<basic_model<float>>(parts.global_maps, options);
-    if (stages > 1) local = std::make_unique<basic_model<float>>(parts.local_part, options);
+    global = std::make_unique<placed_network>(parts.global_maps, options, where);
+    if (stages > 1) local = std::make_unique<placed_network>(parts.local_part, options, where);
     if (stages > 2) {
-      both = std::make_unique<basic_model<float>>(parts.global_part, options);
-      ensemble = std::make_unique<cpu::engine<float>>(inference_graph(parts.ensemble, options), both->weights());
+      both = std::make_unique<placed_network>(parts.global_part, options, where);
+      ensemble = both->make(inference_graph(parts.ensemble, options));
     }
+    for (placed_network* m : {global.get(), local.get(), both.get()})
+      if (m) m->set_memory_limit(memory_limit);
   }
   std::size_t bytes() const {
     std::size_t sum = ensemble ? ensemble->bytes() : 0;
-    for (basic_model<float>* m : {global.get(), local.get(), both.get()})
+    for (placed_network* m : {global.get(), local.get(), both.get()})
       if (m) sum += m->inference().bytes();
     return sum;
   }
@@ -50,7 +54,7 @@ class glnet_view {
 
   void begin(const tensor<float>& image, int height, int width) {
     height_ = height, width_ = width, image_ = image.extent();
-    run_engine(n_.global->inference(), {as_input(image)}, n_.memory_limit);
+    n_.global->run({as_input(image)});
     merged_.clear(), counts_.clear();
   }
   std::vector<int> tops() const { return even_starts(height_, n_.patch, n_.overlap, 4); }
@@ -80,7 +84,7 @@ class glnet_view {
     const std::vector<tensor<float>> w = windows({{top, left}});
     std::vector<std::pair<shape, const float*>> inputs{as_input(patch)};
     for (const auto& t : w) inputs.push_back(as_input(t));
-    run_engine(n_.local->inference(), inputs, n_.memory_limit);
+    n_.local->run(inputs);
   }
   /// Adds the local maps of the last patch to the global-sized ones.
   void merge(int top, int left) {
@@ -121,7 +125,7 @@ class glnet_view {
     finish_merge();
     std::vector<std::pair<shape, const float*>> inputs{as_input(image)};
     for (const auto& t : merged_) inputs.push_back(as_input(t));
-    run_engine(n_.both->inference(), inputs, n_.memory_limit);
+    n_.both->run(inputs);
     merged_.clear(), counts_.clear();
   }
   /// Scores of the ensemble for the patch that run_local saw last.
@@ -134,8 +138,9 @@ class glnet_view {
       std::memcpy(window.data() + std::size_t(r) * std::size_t(columns.count) * std::size_t(gs.c),
                   whole + (std::size_t(rows.begin + r) * std::size_t(gs.w) + std::size_t(columns.begin)) * std::size_t(gs.c),
                   std::size_t(columns.count) * std::size_t(gs.c) * sizeof(float));
-    run_engine(*n_.ensemble, {{ls, local}, as_input(window)}, n_.memory_limit);
-    return basic_model<float>::copy_of(*n_.ensemble, n_.ensemble->graph().outputs[0].node);
+    n_.ensemble->give({{ls, local}, as_input(window)}, n_.memory_limit);
+    n_.ensemble->run();
+    return n_.ensemble->copy_of_output(0);
   }
   /// Scores of a global branch (fed or not) at a patch's place, at a quarter of its extent.
   tensor<float> global_scores(bool fed, int top, int left) const {
@@ -156,11 +161,7 @@ class glnet_view {
   }
 
  private:
-  static std::pair<shape, const float*> output(basic_model<float>& m, int which) {
-    const cpu::engine<float>& e = m.inference();
-    const int node = e.graph().outputs[which].node;
-    return {e.extent(node), e.value(node)};
-  }
+  static std::pair<shape, const float*> output(placed_network& m, int which) { return m.inference().output(which); }
   glnet_networks& n_;
   int height_ = 0, width_ = 0;
   shape image_;
@@ -292,7 +293,7 @@ class glnet_learner final : public stage_learner {
   }
 
  protected:
-  basic_model<float>& model() override { return stage_ == 0 ? *n_->global : stage_ == 1 ? *n_->local : *n_->both; }
+  placed_network& model() override { return stage_ == 0 ? *n_->global : stage_ == 1 ? *n_->local : *n_->both; }
 
  private:
   static std::vector<const tensor<float>*> with(std::vector<const tensor<float>*> inputs, const tensor<float>* class_weights) {
@@ -357,7 +358,7 @@ template <class Size>
 std::shared_ptr<glnet_networks> glnet_of(const system_settings& s) {
   auto n = std::make_shared<glnet_networks>();
   n->parts = glnet_parts_of<Size>, n->options.classes = s.info.classes, n->options.bands = s.info.bands;
-  n->patch = s.patch, n->overlap = std::max(4, s.patch / 10);
+  n->patch = s.patch, n->overlap = std::max(4, s.patch / 10), n->where = s.where;
   return n;
 }
 /// The last convolution of a pyramid with a companion starts as the one without: its own maps pass through, the companion's are left out.

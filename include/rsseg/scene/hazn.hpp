@@ -78,9 +78,8 @@ inline std::vector<zoom_box> zoom_objects(const std::vector<std::int32_t>& label
 }
 
 struct hazn_networks {
-  std::unique_ptr<basic_model<float>> levels[3];
+  std::unique_ptr<placed_network> levels[3];
   int patch = 320, classes = 0;
-  std::size_t memory_limit = 0;
   double target() const { return 0.8 * patch; }
 };
 
@@ -107,13 +106,11 @@ class hazn_predictor : public scene_predictor {
   }
 
  private:
-  static std::pair<shape, const float*> output(basic_model<float>& m, int which) {
-    const cpu::engine<float>& e = m.inference();
-    return {e.extent(e.graph().outputs[which].node), e.value(e.graph().outputs[which].node)};
-  }
+  static std::pair<shape, const float*> output(placed_network& m, int which) { return m.inference().output(which); }
   /// Runs `level` on a region of the scene brought to (h,w); proposals in pixels of the scene.
   std::vector<zoom_box> look(io::raster_source& scene, int level, const window& region, int h, int w) {
-    run_engine(n_->levels[level]->inference(), {as_input(resized_view(scene, region, h, w, norm_))}, n_->memory_limit);
+    const tensor<float> seen = resized_view(scene, region, h, w, norm_);
+    n_->levels[level]->run({as_input(seen)});
     const auto [s, boxes] = output(*n_->levels[level], 1);
     std::vector<zoom_box> out = zoom_proposals(boxes, output(*n_->levels[level], 2).second, s.h, s.w, 8);
     const double fx = double(region.width) / w, fy = double(region.height) / h;
@@ -169,7 +166,7 @@ class hazn_predictor : public scene_predictor {
 
 class hazn_learner final : public stage_learner {
  public:
-  hazn_learner(std::shared_ptr<hazn_networks> n, std::unique_ptr<basic_model<float>> training, int stage, data::normalization norm, int view)
+  hazn_learner(std::shared_ptr<hazn_networks> n, std::unique_ptr<placed_network> training, int stage, data::normalization norm, int view)
       : n_(std::move(n)), training_(std::move(training)), stage_(stage), norm_(std::move(norm)), view_(view) {}
   void prepare(const train::train_options& o) override { ignore_ = o.loss.ignore, stage_learner::prepare(o); }
 
@@ -219,7 +216,7 @@ class hazn_learner final : public stage_learner {
   }
 
  protected:
-  basic_model<float>& model() override { return *training_; }
+  placed_network& model() override { return *training_; }
 
  private:
   /// A square around an object of the view, at the zoom the object would get; the last level takes half of an object.
@@ -239,7 +236,7 @@ class hazn_learner final : public stage_learner {
   }
 
   std::shared_ptr<hazn_networks> n_;
-  std::unique_ptr<basic_model<float>> training_;
+  std::unique_ptr<placed_network> training_;
   int stage_;
   data::normalization norm_;
   int view_, ignore_ = 255;
@@ -251,7 +248,7 @@ std::shared_ptr<hazn_networks> hazn_of(const system_settings& s, int levels) {
   build_options b;
   b.classes = s.info.classes, b.bands = s.info.bands;
   auto n = std::make_shared<hazn_networks>();
-  for (int i = 0; i < levels; ++i) n->levels[i] = std::make_unique<basic_model<float>>(&AutoZoomNet<from_data, true, Width, Fc>::build, b);
+  for (int i = 0; i < levels; ++i) n->levels[i] = std::make_unique<placed_network>(&AutoZoomNet<from_data, true, Width, Fc>::build, b, s.where);
   n->patch = s.patch, n->classes = s.info.classes;
   return n;
 }
@@ -259,7 +256,7 @@ template <int Width, int Fc>
 std::unique_ptr<train::learner> hazn_stage(const system& sys, int stage, const system_settings& s, const std::string& folder, std::uint64_t seed) {
   const auto n = hazn_of<Width, Fc>(s, stage + 1);
   for (int i = 0; i < stage; ++i) load_stage(sys, i, folder, n->levels[i]->weights());
-  auto training = std::make_unique<basic_model<float>>(&AutoZoomTraining<from_data, Width, Fc>::build, n->levels[0]->options());
+  auto training = std::make_unique<placed_network>(&AutoZoomTraining<from_data, Width, Fc>::build, n->levels[0]->options(), s.where);
   training->weights().initialise(seed);
   if (stage > 0) copy_weights(n->levels[stage - 1]->weights(), training->weights(), "", "");
   return std::make_unique<hazn_learner>(n, std::move(training), stage, data::normalization::parse(s.info.normalize), s.view);
@@ -269,8 +266,7 @@ made_predictor hazn_maps(const system& sys, const system_settings& s, const std:
   const std::string mode = mode_named(sys, o.mode);
   const int levels = mode == "image" ? 1 : mode == "objects" ? 2 : 3;
   const auto n = hazn_of<Width, Fc>(s, levels);
-  n->memory_limit = o.memory_limit;
-  for (int i = 0; i < levels; ++i) load_stage(sys, i, folder, n->levels[i]->weights());
+  for (int i = 0; i < levels; ++i) n->levels[i]->set_memory_limit(o.memory_limit), load_stage(sys, i, folder, n->levels[i]->weights());
   const data::normalization norm = data::normalization::parse(s.info.normalize);
   const int view = o.view > 0 ? o.view : s.view;
   if (view < s.patch) throw usage_error("--view " + std::to_string(view) + ": give at least the patch of " + std::to_string(s.patch));

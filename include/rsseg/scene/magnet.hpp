@@ -19,9 +19,8 @@
 namespace rsseg::scene {
 
 struct magnet_networks {
-  std::unique_ptr<basic_model<float>> segmenter, refinement;
+  std::unique_ptr<placed_network> segmenter, refinement;
   int patch = 508, classes = 0;
-  std::size_t memory_limit = 0;
 };
 
 /// Sides of the scales: the coarsest is the patch, the finest the view.
@@ -56,20 +55,18 @@ class magnet_predictor : public scene_predictor {
 
  private:
   std::vector<float> segmented(const tensor<float>& x) {
-    run_engine(n_->segmenter->inference(), {as_input(x)}, n_->memory_limit);
+    n_->segmenter->run({as_input(x)});
     return probabilities(*n_->segmenter);
   }
-  static std::vector<float> probabilities(basic_model<float>& m) {
-    const cpu::engine<float>& e = m.inference();
-    const int node = e.graph().outputs[0].node;
-    const shape s = e.extent(node);
+  static std::vector<float> probabilities(placed_network& m) {
+    const auto [s, values] = m.inference().output(0);
     std::vector<float> p(std::size_t(s.size()));
-    refine::softmax(e.value(node), std::int64_t(s.h) * s.w, s.c, p.data());
+    refine::softmax(values, std::int64_t(s.h) * s.w, s.c, p.data());
     return p;
   }
   std::vector<float> refined(const std::vector<float>& fine, const std::vector<float>& coarse) {
     const shape s{1, n_->classes, n_->patch, n_->patch};
-    run_engine(n_->refinement->inference(), {{s, fine.data()}, {s, coarse.data()}}, n_->memory_limit);
+    n_->refinement->run({{s, fine.data()}, {s, coarse.data()}});
     return probabilities(*n_->refinement);
   }
   tensor<float> of_view(io::raster_source& scene, const window& v) {
@@ -186,7 +183,7 @@ class magnet_learner final : public stage_learner {
   }
 
  protected:
-  basic_model<float>& model() override { return stage_ == 0 ? *n_->segmenter : *n_->refinement; }
+  placed_network& model() override { return stage_ == 0 ? *n_->segmenter : *n_->refinement; }
 
  private:
   std::vector<float> probabilities(const tensor<float>& x) {
@@ -207,8 +204,8 @@ std::shared_ptr<magnet_networks> magnet_of(const system_settings& s, bool refine
   build_options b;
   b.classes = s.info.classes, b.bands = s.info.bands;
   auto n = std::make_shared<magnet_networks>();
-  n->segmenter = std::make_unique<basic_model<float>>(&MagNetBackbone<from_data, Size>::build, b);
-  if (refinement) n->refinement = std::make_unique<basic_model<float>>(&MagNetRefinement<from_data, Width>::build, b);
+  n->segmenter = std::make_unique<placed_network>(&MagNetBackbone<from_data, Size>::build, b, s.where);
+  if (refinement) n->refinement = std::make_unique<placed_network>(&MagNetRefinement<from_data, Width>::build, b, s.where);
   n->patch = s.patch, n->classes = s.info.classes;
   return n;
 }
@@ -230,8 +227,8 @@ made_predictor magnet_maps(const system& sys, const system_settings& s, const st
                                             : magnet_mode::magnet;
   const bool refinement = m == magnet_mode::magnet || m == magnet_mode::fast;
   const auto n = magnet_of<Size, Width>(s, refinement);
-  n->memory_limit = o.memory_limit;
   n->segmenter->set_memory_limit(o.memory_limit);
+  if (refinement) n->refinement->set_memory_limit(o.memory_limit);
   load_stage(sys, 0, folder, n->segmenter->weights());
   if (refinement) load_stage(sys, 1, folder, n->refinement->weights());
   const data::normalization norm = data::normalization::parse(s.info.normalize);

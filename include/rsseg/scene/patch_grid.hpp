@@ -31,17 +31,17 @@ namespace rsseg::scene {
 
 /// Both networks on one set of weights, that of PatchThenSegment.
 struct patch_grid_networks {
-  std::unique_ptr<basic_model<float>> whole;  ///< holds the weights
-  std::unique_ptr<cpu::engine<float>> classify, segment;
+  std::unique_ptr<placed_network> whole;  ///< holds the weights
+  std::unique_ptr<placed_graph> classify, segment;
   int patch = 32, classes = 0, bands = 3;
   std::size_t memory_limit = 0;
 
   explicit patch_grid_networks(const system_settings& s) : patch(s.patch), classes(s.info.classes), bands(s.info.bands) {
     build_options b;
     b.classes = classes, b.bands = bands;
-    whole = std::make_unique<basic_model<float>>(&PatchThenSegment<8>::build, b);
-    classify = std::make_unique<cpu::engine<float>>(inference_graph(&PatchClassifier<>::build, b), whole->weights());
-    segment = std::make_unique<cpu::engine<float>>(inference_graph(&PatchGridNet<>::build, b), whole->weights());
+    whole = std::make_unique<placed_network>(&PatchThenSegment<8>::build, b, s.where);
+    classify = whole->make(inference_graph(&PatchClassifier<>::build, b));
+    segment = whole->make(inference_graph(&PatchGridNet<>::build, b));
   }
   /// Output `which` (0 scores, 1 features) for every patch of image n: (1,C,Gh,Gw). 64 patches at a time.
   tensor<float> of_patches(const tensor<float>& image, int n, int which) {
@@ -52,10 +52,12 @@ struct patch_grid_networks {
       const int batch = std::min(64, count - from);
       tensor<float> x(shape{batch, s.c, patch, patch});
       for (int i = 0; i < batch; ++i) copy_part(image, n, (from + i) / gw * patch, (from + i) % gw * patch, x, i);
-      run_engine(*classify, {as_input(x)}, memory_limit);
-      const int node = classify->graph().outputs[which].node, c = classify->extent(node).c;
+      classify->give({as_input(x)}, memory_limit);
+      classify->run();
+      const auto [of_batch, values] = classify->output(which);
+      const int c = of_batch.c;
       if (from == 0) out = tensor<float>(shape{1, c, gh, gw});
-      std::copy_n(classify->value(node), std::size_t(batch) * std::size_t(c), out.data() + std::size_t(from) * std::size_t(c));
+      std::copy_n(values, std::size_t(batch) * std::size_t(c), out.data() + std::size_t(from) * std::size_t(c));
     }
     return out;
   }
@@ -71,9 +73,7 @@ class patch_grid_predictor : public scene_predictor {
     for (std::size_t i = 0; i < windows.size(); ++i) {
       const tensor<float> image = read_windows(scene, windows.subspan(i, 1), norm_);
       tensor<float> one = n_->of_patches(image, 0, grid_ ? 1 : 0);
-      if (grid_)
-        run_engine(*n_->segment, {as_input(one)}, n_->memory_limit),
-            one = basic_model<float>::copy_of(*n_->segment, n_->segment->graph().outputs[0].node);
+      if (grid_) n_->segment->give({as_input(one)}, n_->memory_limit), n_->segment->run(), one = n_->segment->copy_of_output(0);
       // nearest: a pixel has its patch's scores
       const shape s = one.extent(), v = image.extent();
       if (i == 0) out = tensor<float>(shape{int(windows.size()), s.c, v.h, v.w});
@@ -105,7 +105,7 @@ class patch_grid_learner final : public train::learner {
     const auto engine_of = [&](build_function build, bool inputs) {
       graph::graph g = lower_network(build, b);
       graph::make_training_graph(g, o.loss, inputs);
-      return std::make_unique<cpu::engine<float>>(std::move(g), weights());
+      return n_->whole->make(std::move(g));
     };
     if (stage_ == 0) train_patches_ = engine_of(&PatchClassifier<>::build, false);
     if (stage_ > 0) train_grid_ = engine_of(&PatchGridNet<>::build, stage_ == 2);
@@ -178,22 +178,18 @@ class patch_grid_learner final : public train::learner {
       }
     return out;
   }
-  double run(cpu::engine<float>& e, std::vector<std::pair<shape, const float*>> inputs, const tensor<float>* class_weights,
+  double run(placed_graph& e, std::vector<std::pair<shape, const float*>> inputs, const tensor<float>* class_weights,
              const std::vector<std::int32_t>* labels, const cpu::run_state& state, double factor) {
     if (class_weights) inputs.push_back(as_input(*class_weights));
-    std::vector<shape> extents;
-    for (const auto& i : inputs) extents.push_back(i.first);
-    e.plan_for(extents, limit_);
-    for (std::size_t k = 0; k < inputs.size(); ++k) e.set_input(int(k), inputs[k].second);
+    e.give(inputs, limit_);
     if (labels)
-      for (auto& target : e.targets()) {  // one label per patch; scores of patches are resized to the patches' extent
-        const std::size_t each = target.second.size() / labels->size();
-        for (std::size_t i = 0; i < labels->size(); ++i) std::fill_n(target.second.begin() + std::ptrdiff_t(i * each), each, (*labels)[i]);
-      }
+      e.fill_targets([&](int, std::vector<std::int32_t>& values) {  // one label per patch; scores of patches are resized to the patches' extent
+        const std::size_t each = values.size() / labels->size();
+        for (std::size_t i = 0; i < labels->size(); ++i) std::fill_n(values.begin() + std::ptrdiff_t(i * each), each, (*labels)[i]);
+      });
     e.run(state);
-    weights().touch();
-    for (std::size_t i = 0; i < sum_.size(); ++i) sum_[i] += float(factor) * e.gradients()[i];
-    return factor * double(*e.value(e.graph().loss));
+    e.add_gradients(sum_, factor);
+    return factor * e.loss();
   }
 
   std::shared_ptr<patch_grid_networks> n_;
@@ -201,7 +197,7 @@ class patch_grid_learner final : public train::learner {
   data::normalization norm_;
   int view_, ignore_ = 255;
   std::size_t limit_ = 0;
-  std::unique_ptr<cpu::engine<float>> train_patches_, train_grid_, pull_;
+  std::unique_ptr<placed_graph> train_patches_, train_grid_, pull_;
   std::vector<float> sum_;
 };
 

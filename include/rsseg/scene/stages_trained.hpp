@@ -5,9 +5,9 @@
 //   crf-rnn      mean field with learned compatibilities (nets/crf_rnn.hpp)                             blended
 //   pointrend    a point head on uncertain pixels (nets/point_refiner.hpp)                              exact with steps = 0
 #pragma once
-#include "rsseg/model/model.hpp"
 #include "rsseg/nets/point_refiner.hpp"
 #include "rsseg/refine/softmax.hpp"
+#include "rsseg/scene/placed_network.hpp"
 #include "rsseg/scene/stage.hpp"
 
 namespace rsseg::scene {
@@ -15,7 +15,7 @@ namespace rsseg::scene {
 /// A refiner with its weights.
 struct refiner {
   std::string name;  ///< registered name of the network
-  std::unique_ptr<basic_model<float>> model;
+  std::unique_ptr<placed_network> model;
   data::normalization normalize;
   int classes = 0, bands = 0;
 };

@@ -9,6 +9,7 @@
 
 #include "rsseg/io/atomic_file.hpp"
 #include "rsseg/nets/entry.hpp"
+#include "rsseg/scene/placed_network.hpp"
 #include "rsseg/scene/segment.hpp"
 #include "rsseg/train/trainer.hpp"
 
@@ -19,6 +20,7 @@ struct system_settings {
   train::weights_info info;  ///< info.network: the system's name
   int patch = 0;             ///< side of what a network sees at full resolution, pixels
   int view = 0;              ///< side of the region that is looked at together, pixels
+  placement where = {};      ///< not in system.json: any system runs and trains anywhere
 };
 
 struct stage_info {
@@ -149,35 +151,24 @@ inline int copy_weights(const parameter_store<float>& from, parameter_store<floa
   return copied;
 }
 
-/// Runs an inference engine on inputs given as arrays.
-inline void run_engine(cpu::engine<float>& e, const std::vector<std::pair<shape, const float*>>& inputs, std::size_t limit = 0) {
-  std::vector<shape> extents;
-  for (const auto& i : inputs) extents.push_back(i.first);
-  e.plan_for(extents, limit);
-  for (std::size_t k = 0; k < inputs.size(); ++k) e.set_input(int(k), inputs[k].second);
-  e.run(cpu::run_state{});
-}
 inline std::pair<shape, const float*> as_input(const tensor<float>& t) { return {t.extent(), t.data()}; }
 
 /// One training step on a network with several inputs and labels for each supervised output by its name; gradients are added to `sum`.
-inline double train_on(basic_model<float>& model, const std::vector<const tensor<float>*>& inputs,
+inline double train_on(placed_network& model, const std::vector<const tensor<float>*>& inputs,
                        const std::map<std::string, const tensor<std::int32_t>*>& labels, const cpu::run_state& state, std::vector<float>& sum,
                        double factor, std::size_t limit = 0) {
-  cpu::engine<float>& e = model.training();
-  std::vector<shape> extents;
-  for (const auto* x : inputs) extents.push_back(x->extent());
-  e.plan_for(extents, limit);
-  for (std::size_t k = 0; k < inputs.size(); ++k) e.set_input(int(k), inputs[k]->data());
-  for (auto& [node, values] : e.targets()) {
+  placed_graph& e = model.training();
+  std::vector<std::pair<shape, const float*>> arrays;
+  for (const auto* x : inputs) arrays.push_back(as_input(*x));
+  e.give(arrays, limit);
+  e.fill_targets([&](int node, std::vector<std::int32_t>& values) {
     const auto found = labels.find(std::string(e.graph().name_of(node)));
     if (found == labels.end()) throw error("no labels for output '" + std::string(e.graph().name_of(node)) + "'");
     rsseg::fit_labels(*found->second, e.extent(node), e.graph().nodes[node].at, values);
-  }
+  });
   e.run(state);
-  model.weights().touch();  // running statistics
-  if (sum.size() != e.gradients().size()) sum.assign(e.gradients().size(), 0.0f);
-  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += float(factor) * e.gradients()[i];
-  return factor * double(*e.value(e.graph().loss));
+  e.add_gradients(sum, factor);
+  return factor * e.loss();
 }
 
 /// Learners of stages: one model that learns, gradients summed over the parts of a batch, validation by the system's predictor.
@@ -191,7 +182,7 @@ class stage_learner : public train::learner {
   std::vector<float>& gradients() override { return gradients_; }
 
  protected:
-  virtual basic_model<float>& model() = 0;
+  virtual placed_network& model() = 0;
   void clear_gradients() { std::fill(gradients_.begin(), gradients_.end(), 0.0f); }
   std::vector<float> gradients_;
   std::size_t limit_ = 0;
