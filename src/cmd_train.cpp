@@ -272,10 +272,7 @@ void run_train(const train_request& q, const common_options& common) {
   events.validated = [&](const train::training_state& s, const train::confusion_matrix& m) {
     miou = m.scores().mean_iou;
     last_matrix = std::make_unique<train::confusion_matrix>(m);
-    char line[96];
-    std::snprintf(line, sizeof line, "step %llu: val mIoU %.4f, pixel accuracy %.4f", static_cast<unsigned long long>(s.step), miou,
-                  m.scores().pixel_accuracy);
-    say(line);
+    say(validation_line(s, m));
   };
   const train::train_result result = patchwise ? train::train_mcnn(model, set, info, o, events) : trainer.run(events);
   char note[64];
@@ -356,7 +353,8 @@ void run_eval(eval_request q, const common_options& common) {
   train::report r;
   r.colors = n.palette;
   const std::size_t step = std::max<std::size_t>(1, set->size() / 3);
-  const scene::stage_list stages = make_stages(q.refine, q.constraints, {n.info.classes, n.info.bands, n.info.class_names, 0});
+  const scene::stage_list stages =
+      make_stages(q.refine, q.constraints, {n.info.classes, n.info.bands, n.info.class_names, 0, device_options(q.load.where)});
   const auto map = [&](const data::pixels& image) {
     if (stages.empty()) return train::segment_pixels(*n.predictor, image, tiling);
     const auto source = train::source_of(image);

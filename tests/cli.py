@@ -214,7 +214,8 @@ class Refuses(Case):
         self.refused(2, "--device cuda", *scene, "--precision", "bf16")
         # without CUDA in the build, or without a driver: one line that says what to do, and nothing written
         for words in (scene, ["eval", "--weights", self.weights, "--data", self.dir / "set"], ["bench", "unet-16", "--input", "1,3,64,64", "--runs", 1],
-                      ["train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--crop", 64, "--batch", 1, "--out", self.dir / "device"]):
+                      ["train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--crop", 64, "--batch", 1, "--out", self.dir / "device"],
+                      ["train", "--net", "takahama", "--data", self.dir / "set", "--steps", 1, "--patch", 8, "--crop", 64, "--batch", 1, "--out", self.dir / "device-system"]):
             r = subprocess.run(self.command(*words, "--device", "cuda", "--quiet"), capture_output=True, text=True)
             if r.returncode == 0:
                 continue  # there is a device
@@ -222,6 +223,7 @@ class Refuses(Case):
             self.assertIn("rsseg: error: cuda: ", r.stderr)
             self.assertIn("on the CPU", r.stderr)
             self.assertFalse(out.exists())
+            self.assertFalse((self.dir / "device-system").exists())
 
     def test_networks_and_data_that_do_not_fit(self):
         def train(words, *args, code=2):
@@ -359,12 +361,19 @@ class Refuses(Case):
         few = ["--classes", 2, "--crop", 32, "--batch", 1, "--steps", 1, "--workers", 0, "--threads", 1]
         for folder in (dot, blank):  # validation without a labelled pixel leaves the last weights
             out = self.dir / (folder.name + "-run")
-            self.run_ok("-q", "train", "--net", "unet-16", "--data", folder, "--val", blank, "--out", out, *few)
+            r = subprocess.run(self.command("train", "--net", "unet-16", "--data", folder, "--val", blank, "--out", out, *few), capture_output=True, text=True)
+            self.assertEqual(r.returncode, 0, r.stderr)
+            self.assertEqual("so that nothing is learnt" in r.stderr, folder is blank, r.stderr)
+            self.assertIn("which says nothing", r.stderr)
+            self.assertNotIn("nan", r.stdout + r.stderr)
             self.assertTrue((out / "weights.safetensors").exists())
             self.run_ok("-q", "train", "--net", "iss-refiner", "--coarse", self.weights, "--data", folder, "--out", self.dir / (folder.name + "-iss"), *few)
             r = json.loads(self.run_ok("--json", "eval", "--weights", self.weights, "--data", folder, "--boundary", 3))
             self.assertEqual(r["pixels"], 1 if folder is dot else 0)
             self.assertIsNone(r["boundary_f1"])
+            told = self.run_ok("eval", "--weights", self.weights, "--data", folder)
+            self.assertNotIn("nan", told)
+            self.assertEqual("no pixel has a label" in told, folder is blank)
             if learners:
                 self.refused(2, "two classes", "classical", "train", "--data", folder, "--classes", 2, "--out", self.dir / "c2.yml")
         stages = ["densecrf", "guided", "regions", f"iss:weights={self.dir / 'blank-set-iss' / 'weights.safetensors'}"]

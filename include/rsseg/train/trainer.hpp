@@ -211,7 +211,7 @@ class trainer {
         if (events.step) events.step(l.state, l.loss, l.lr, l.progress);
       }
     };
-    bool done = progress() >= 1;
+    bool done = progress() >= 1, labelled = done, warned = false;
     while (!done) {
       if (!with_penalties && progress() >= o_.penalties_from) prepare(opt, with_penalties = true);
       const double lr = o_.schedule.at(progress());
@@ -220,6 +220,7 @@ class trainer {
       for (int a = 0; a < o_.accumulate; ++a) {
         const data::batch b = loader.next();
         check_labels(b.targets, info_.classes, o_.loss.ignore, [&](int n) { return train_set_->name(b.index[std::size_t(n)]); });
+        labelled = labelled || std::any_of(b.targets.begin(), b.targets.end(), [&](std::int32_t t) { return t != o_.loss.ignore; });
         const std::uint64_t number = s.step * std::uint64_t(o_.accumulate) + std::uint64_t(a);
         if (stage_) {
           loss += stage_->step(b, class_weights.empty() ? nullptr : &weights_input, o_, cpu::run_state{o_.seed, number}) / o_.accumulate;
@@ -255,6 +256,11 @@ class trainer {
       s.elapsed = elapsed();
       const double p = progress();
       done = p >= 1;
+      if (!labelled && !warned && (done || s.step >= 20) && events.message) {
+        events.message("no crop so far has a pixel with a label, so that nothing is learnt: look at the masks, and at the ignored id " +
+                       std::to_string(o_.loss.ignore));
+        warned = true;
+      }
       open.push_back({s, std::move(runs), loss, lr, p});
       settle(o_.cuda ? 1 : 0);
       if (val_set_ && (done || p >= next_validation)) {

@@ -41,10 +41,15 @@ RSSEG_IO_INLINE std::string scores_table(const segmentation_scores& s, const std
   for (const class_scores& c : s.classes) precision.add(c.precision);
   out += left("mean") + cell(s.mean_iou) + cell(s.mean_f1) + cell(precision.value()) + cell(s.mean_accuracy) + head("") +
          (boundary ? cell(boundary->mean()) : "") + "\n";
-  char line[256];
-  std::snprintf(line, sizeof line, "pixel accuracy %.4f, frequency-weighted IoU %.4f, kappa %.4f; %lld pixels, %lld ignored\n", s.pixel_accuracy,
-                s.frequency_iou, s.kappa, static_cast<long long>(s.counted), static_cast<long long>(s.ignored));
-  out += line;
+  const auto number = [](double v) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.4f", v);
+    return std::isnan(v) ? std::string("-") : std::string(text);
+  };
+  const std::string ignored = std::to_string(s.ignored) + (s.ignored == 1 ? " pixel" : " pixels") + " ignored";
+  if (s.counted == 0) return out + "nothing is measured: no pixel has a label (" + ignored + ")\n";
+  out += "pixel accuracy " + number(s.pixel_accuracy) + ", frequency-weighted IoU " + number(s.frequency_iou) + ", kappa " + number(s.kappa) + "; " +
+         std::to_string(s.counted) + (s.counted == 1 ? " pixel, " : " pixels, ") + std::to_string(s.ignored) + " ignored\n";
   if (!s.absent.empty()) {
     out += "not in the means, since neither labelled nor predicted:";
     for (const int k : s.absent) out += " " + class_name(names, k) + (k == s.absent.back() ? "" : ",");
