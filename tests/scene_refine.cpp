@@ -65,7 +65,7 @@ double other_labels(const std::vector<float>& a, const std::vector<float>& b) {
 scene::refiner random_refiner(const char* name, build_function build, std::uint64_t seed = 3, double spread = 0.2) {
   build_options o;
   o.classes = classes, o.bands = 3;
-  scene::refiner r{name, std::make_unique<basic_model<float>>(build, o), data::normalization::unit(), classes, 3};
+  scene::refiner r{name, std::make_unique<scene::placed_network>(build, o), data::normalization::unit(), classes, 3};
   r.model->weights().initialise(seed);
   random_stream noise(seed, 9);
   for (const stored_tensor& t : r.model->weights().entries())
@@ -104,6 +104,37 @@ TEST_CASE("stage specifications: what is read, and what is refused") {
   CHECK_THROWS_AS(scene::filter_stage(scene::stage_spec::parse("guided:radios=4")), usage_error);
   CHECK_THROWS_AS(scene::filter_stage(scene::stage_spec::parse("guided:radius=-1")), usage_error);
   CHECK(scene::filter_stage(scene::stage_spec::parse("magic")) == nullptr);
+  CHECK_THROWS_AS(scene::filter_stage(scene::stage_spec::parse("guided:guide=purple")), usage_error);
+  CHECK_THROWS_AS(scene::filter_stage(scene::stage_spec::parse("densecrf:normalization=often")), usage_error);
+}
+
+TEST_CASE("what a filter normalises and is guided by changes its map, and one band guides as itself") {
+  picture p(60, 50);
+  const auto through = [&](const char* spec) { return p.through(*scene::filter_stage(scene::stage_spec::parse(spec))); };
+  const auto symmetric = through("densecrf"), colour = through("guided:radius=4");
+  CHECK(symmetric == through("densecrf:normalization=symmetric"));
+  for (const char* spec : {"densecrf:normalization=after", "densecrf:normalization=before", "densecrf:normalization=none"}) {
+    const auto other = through(spec);
+    check_sums(other);
+    CHECK(largest_difference(symmetric, other) > 1e-4);
+  }
+  const auto gray = through("guided:radius=4,guide=gray");
+  check_sums(gray);
+  CHECK(largest_difference(colour, gray) > 1e-3);
+  // the mean of three equal bands is each of them
+  std::vector<float> v(60 * 50 * 3);
+  random_stream r(8, 1);
+  for (std::size_t i = 0; i < v.size(); i += 3) v[i] = v[i + 1] = v[i + 2] = float(r.below(256));
+  io::raster_info info;
+  info.width = 60, info.height = 50, info.bands = 3;
+  p.image = io::memory_source(info, v);
+  const auto of_three = through("guided:radius=4,guide=gray");
+  info.bands = 1, v.resize(60 * 50);
+  for (std::size_t i = 0; i < v.size(); ++i) v[i] = 0;
+  random_stream again(8, 1);
+  for (float& x : v) x = float(again.below(256));
+  p.image = io::memory_source(info, v);
+  CHECK(largest_difference(of_three, through("guided:radius=4")) < 1e-5);
 }
 
 TEST_CASE("stages of finite reach: tiles give what the whole gives") {

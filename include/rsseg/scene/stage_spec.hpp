@@ -2,6 +2,7 @@
 // "name:key=value,key=value": how a stage, a constraint or a penalty is written on the command line.
 #pragma once
 #include <cstdlib>
+#include <initializer_list>
 #include <map>
 #include <set>
 #include <string>
@@ -60,6 +61,17 @@ struct stage_spec {
     const double v = number(key, otherwise, least, most);
     if (v != double(int(v))) throw usage_error("\"" + text + "\": " + key + " must be a whole number");
     return int(v);
+  }
+  /// Which of the words is given; the first if none is.
+  int choice(const std::string& key, std::initializer_list<const char*> words) const {
+    const std::string given = word(key, *words.begin());
+    std::string all;
+    int at = 0;
+    for (const char* w : words) {
+      if (given == w) return at;
+      all += (at++ ? ", " : "") + std::string(w);
+    }
+    throw usage_error("\"" + text + "\": " + key + "=" + given + " is unknown; use one of " + all);
   }
 
  private:

@@ -45,16 +45,23 @@ class dense_crf_stage final : public window_stage {
   std::string name_;
 };
 
-/// Guided filter with the image as guide (up to four bands). Exact: a pixel depends on 2 radius around it.
+/// Guided filter with the image as guide (up to four bands), or with their mean. Exact: a pixel depends on 2 radius around it.
 class guided_stage final : public window_stage {
  public:
-  guided_stage(const refine::guided_filter_options& options, int tile, std::string name) : window_stage(tile), o_(options), name_(std::move(name)) {}
+  guided_stage(const refine::guided_filter_options& options, int tile, std::string name, bool gray = false)
+      : window_stage(tile), o_(options), name_(std::move(name)), gray_(gray) {}
   std::string name() const override { return name_; }
   stage_reach reach() const override { return {2 * o_.radius, 1, 0}; }
   void refine(stage_window& w) override {
-    const int bands = std::min(w.bands, 4);
+    const int bands = gray_ ? 1 : std::min(w.bands, 4);
     std::vector<float> guide = w.image;
-    if (bands < w.bands)
+    if (gray_)
+      for (std::size_t i = 0; i < std::size_t(w.w) * std::size_t(w.h); ++i) {
+        float sum = 0;
+        for (int b = 0; b < w.bands; ++b) sum += w.image[i * std::size_t(w.bands) + std::size_t(b)];
+        guide[i] = sum / float(w.bands);
+      }
+    else if (bands < w.bands)
       for (std::size_t i = 0; i < std::size_t(w.w) * std::size_t(w.h); ++i)
         std::copy_n(w.image.data() + i * std::size_t(w.bands), bands, guide.data() + i * std::size_t(bands));
     std::vector<float> q(w.scores.size());
@@ -70,6 +77,7 @@ class guided_stage final : public window_stage {
  private:
   refine::guided_filter_options o_;
   std::string name_;
+  bool gray_;
 };
 
 /// Graph segmentation (Felzenszwalb, Huttenlocher) of the image; every region takes the mean of its probabilities. Regions end at a window's
@@ -104,21 +112,24 @@ class regions_stage final : public window_stage {
   std::string name_;
 };
 
-/// densecrf[:sxy=,srgb=,weight=,smooth=,iterations=,tile=,overlap=], guided[:radius=,eps=,tile=], regions[:scale=,least=,tile=,overlap=];
-/// null for other names.
+/// densecrf[:sxy=,srgb=,weight=,smooth=,iterations=,normalization=,tile=,overlap=], guided[:radius=,eps=,guide=,tile=],
+/// regions[:scale=,least=,tile=,overlap=]; null for other names.
 inline std::unique_ptr<stage> filter_stage(const stage_spec& s) {
   const int tile = s.whole("tile", 512, 16, 1 << 16);
   if (s.name == "densecrf") {
-    s.only({"sxy", "srgb", "weight", "smooth", "iterations", "tile", "overlap"});
+    s.only({"sxy", "srgb", "weight", "smooth", "iterations", "normalization", "tile", "overlap"});
     auto o = refine::usual_dense_crf(s.number("sxy", 40, 0.1, 1000), s.number("srgb", 13, 0.1, 1000), s.number("weight", 5, 0, 1000),
                                      s.whole("iterations", 5, 0, 1000));
     o.terms[0].potts = s.number("smooth", 3, 0, 1000);
+    using way = refine::crf_normalization;
+    const int which = s.choice("normalization", {"symmetric", "after", "before", "none"});
+    for (auto& t : o.terms) t.kernel.normalization = which == 0 ? way::symmetric : which == 1 ? way::after : which == 2 ? way::before : way::none;
     return std::make_unique<dense_crf_stage>(o, tile, s.whole("overlap", 64, 0, 4096), s.text);
   }
   if (s.name == "guided") {
-    s.only({"radius", "eps", "tile"});
+    s.only({"radius", "eps", "guide", "tile"});
     return std::make_unique<guided_stage>(refine::guided_filter_options{s.whole("radius", 8, 0, 1024), s.number("eps", 1e-3, 1e-12, 1e6)}, tile,
-                                          s.text);
+                                          s.text, s.choice("guide", {"colour", "gray"}) == 1);
   }
   if (s.name == "regions") {
     s.only({"scale", "least", "tile", "overlap"});
