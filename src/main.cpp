@@ -13,14 +13,15 @@ extern "C" void on_signal(int) {
   if (stop_asked) std::_Exit(130);  // a second Ctrl-C does not wait
   stop_asked = 1;
 }
+extern "C" void leave(int) { std::_Exit(130); }
 }  // namespace
 bool interrupted() { return stop_asked != 0; }
 }  // namespace rsseg::program
 
 int main(int argc, char** argv) {
   using namespace rsseg;
-  std::signal(SIGINT, program::on_signal);
-  std::signal(SIGTERM, program::on_signal);
+  std::signal(SIGINT, program::leave);  // commands that ask interrupted() stop in order, the others at once
+  std::signal(SIGTERM, program::leave);
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error message, not a death
   CLI::App app{"rsseg " RSSEG_VERSION ": semantic segmentation of high-resolution remote-sensing images"};
@@ -34,7 +35,14 @@ int main(int argc, char** argv) {
   app.footer(
       "Start: rsseg list; rsseg COMMAND --help. Exit codes: 2 wrong use, 3 bad input file, 4 cannot write, 5 too little memory, 6 loss not finite, "
       "130 interrupted.");
-  app.parse_complete_callback([&] { set_threads(common.threads); });
+  app.parse_complete_callback([&] {
+    set_threads(common.threads);
+    for (const char* orderly : {"train", "eval", "segment", "classical"})
+      if (app.got_subcommand(orderly)) {
+        std::signal(SIGINT, program::on_signal);
+        std::signal(SIGTERM, program::on_signal);
+      }
+  });
   program::add_list(app, common);
   program::add_describe(app, common);
   program::add_train(app, common);
