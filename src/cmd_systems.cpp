@@ -99,9 +99,7 @@ bool train_system(const train_request& q, const common_options& common) {
   require_device(where);
   const train_sets sets = open_sets(q);
   scene::system_settings settings;
-  const std::string normalize = q.normalize == "auto" ? (sets.train->bands() == 3 ? "imagenet" : data::measure_normalization(*sets.train).text())
-                                                      : data::normalization::parse(q.normalize).text();
-  settings.info = info_of(sys->name, *sets.train, data::normalization::parse(normalize));
+  settings.info = info_of(sys->name, *sets.train, normalization_of(q.normalize, *sets.train));
   const auto legal = [&](int n) { return (n + sys->multiple - 1) / sys->multiple * sys->multiple; };
   settings.patch = legal(q.patch ? q.patch : sys->patch), settings.view = legal(q.crop ? q.crop : std::max(sys->view, settings.patch));
   if (settings.view < settings.patch)

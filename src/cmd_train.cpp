@@ -66,6 +66,12 @@ train::training_curves curves_of(const std::vector<nlohmann::json>& log) {
 
 }  // namespace
 
+data::normalization normalization_of(const std::string& asked, const data::dataset& set) {
+  if (asked != "auto") return data::normalization::parse(asked);
+  const bool usual = set.bands() == 3 && std::holds_alternative<std::vector<std::uint8_t>>(set.load(0)->image.values);
+  return usual ? data::normalization::imagenet() : data::measure_normalization(set);
+}
+
 train::train_options options_of(const train_request& q, const recipe& d, int crop, const std::string& loss, const data::dataset& set) {
   train::train_options o;
   o.out = q.out, o.seed = q.seed, o.steps = q.steps, o.epochs = q.epochs, o.minutes = q.minutes;
@@ -78,9 +84,7 @@ train::train_options options_of(const train_request& q, const recipe& d, int cro
   o.augment.crop_height = o.augment.crop_width = crop;
   o.sampling.by_area = true, o.sampling.balance = q.balance, o.sampling.draws_per_epoch = std::size_t(q.epoch_draws);
   if (!q.sampler.empty()) train::parse_sampler(q.sampler, o.sampling);
-  o.normalize = q.normalize == "auto" && train::refiner_wants_unit_image(q.net) ? data::normalization::unit()
-                : q.normalize == "auto" ? (set.bands() == 3 ? data::normalization::imagenet() : data::measure_normalization(set))
-                                        : data::normalization::parse(q.normalize);
+  o.normalize = q.normalize == "auto" && train::refiner_wants_unit_image(q.net) ? data::normalization::unit() : normalization_of(q.normalize, set);
   o.optimizer.kind = train::optimizer_named(q.optimizer.empty() ? d.optimizer : q.optimizer);
   const bool adam = o.optimizer.kind == train::optimizer_kind::adam || o.optimizer.kind == train::optimizer_kind::adamw;
   // A recipe's rates and decay belong to its optimiser.

@@ -26,6 +26,9 @@ struct train_request {
 /// What the request and the recipe ask for, with crops of `crop` pixels; usage_error for what has no meaning.
 train::train_options options_of(const train_request& q, const recipe& d, int crop, const std::string& loss, const data::dataset& set);
 
+/// --normalize: "auto" is ImageNet's for three bands of 8 bits, whose units it is in, and measured for everything else.
+data::normalization normalization_of(const std::string& asked, const data::dataset& set);
+
 /// What a weights file will say of itself.
 train::weights_info info_of(const std::string& network, const data::dataset& set, const data::normalization& normalize);
 

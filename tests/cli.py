@@ -104,6 +104,25 @@ class Works(Case):
             self.assertGreater((self.dir / "run" / name).stat().st_size, 100, name)
         self.assertIn("<svg", (self.dir / "run" / "report.html").read_text())
 
+    def test_normalization_follows_the_samples(self):
+        """ImageNet's numbers are for 8 bits: three bands of 16 are measured, whatever part of their range they use."""
+        def chunk(kind, data):
+            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        rows = b"".join(b"\0" + b"".join(struct.pack(">3H", 400 + 9 * x, 900 + y, 50) for x in range(48)) for y in range(48))
+        wide = self.dir / "wide"
+        for part in ("images", "masks"):
+            (wide / part).mkdir(parents=True)
+        (wide / "images" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 48, 48, 16, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+        (wide / "masks" / "0.png").write_bytes(mask(0))
+        def normalization(weights):
+            data = weights.read_bytes()
+            return json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])["__metadata__"]["rsseg.normalize"]
+        self.assertEqual(normalization(self.weights), "imagenet")
+        self.run_ok("-q", "train", "--net", "unet-16", "--data", wide, "--crop", 32, "--batch", 1, "--steps", 1, "--workers", 0, "--threads", 1, "--out", self.dir / "wide-run")
+        means, deviations = normalization(self.dir / "wide-run" / "weights.safetensors").split("/")
+        self.assertTrue(all(float(m) < 0.02 for m in means.split(",")), means)
+        self.assertTrue(float(deviations.split(",")[0]) < 0.01, deviations)
+
     def test_eval_needs_no_repetition(self):
         scores = json.loads(self.run_ok("eval", "--weights", self.weights, "--data", self.dir / "set", "--json", "--quiet"))
         self.assertEqual(len(scores["classes"]), 2)
@@ -149,6 +168,12 @@ class Works(Case):
         r = json.loads(self.run_ok("bench", "unet-16", "--input", "1,3,64,64", "--runs", 2, "--json"))
         for key in ("median_s", "min_s", "max_s", "peak_bytes", "flops"):
             self.assertGreater(r[key], 0, key)
+
+    def test_interruption_of_what_cannot_go_on(self):
+        p = subprocess.Popen(self.command("bench", "unet-16", "--input", "1,3,256,256", "--runs", 10000, "--json"), stdout=subprocess.PIPE)
+        time.sleep(1)
+        p.send_signal(signal.SIGINT)
+        self.assertEqual((p.communicate(timeout=60)[0], p.returncode), (b"", 130))
 
     def test_stop_and_resume_give_the_same_bits(self):
         reference = self.weights.read_bytes()
