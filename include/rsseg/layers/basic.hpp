@@ -19,6 +19,7 @@ struct conv_options {
   int groups = 1;  ///< 0: depthwise (one group per input channel)
   bool bias = true;
   int output_padding = 0;  ///< transposed convolution only
+  double spread = -1;      ///< deviation of the initial weights, times the root of a sum's terms; -1: He et al. 2015; 0: zeros
 };
 
 /// Options of batch normalisation (Ioffe and Szegedy 2015); momentum as PyTorch: running = (1 - momentum) running + momentum batch.
@@ -52,7 +53,8 @@ constexpr value conv(builder& b, value x, int out, const conv_options& o = {}) {
   const int in = at.groups > 0 && x.channels > 0 ? x.channels / at.groups : 1;
   if (out < 1) b.fail(graph::fault::bad_option, 1, out);
   if (at.groups > 0 && x.channels % at.groups != 0) b.fail(graph::fault::not_divisible, at.groups, x.channels);
-  const value w = b.parameter("weight", {out, in, at.kernel_h, at.kernel_w}, graph::init::kaiming_normal_out);
+  const graph::init start = o.spread < 0 ? graph::init::kaiming_normal_out : o.spread == 0 ? graph::init::constant : graph::init::kaiming_uniform;
+  const value w = b.parameter("weight", {out, in, at.kernel_h, at.kernel_w}, start, o.spread > 0 ? o.spread : 0);
   const value bias = o.bias ? b.parameter("bias", {out}, graph::init::constant, 0) : value{};
   return graph::ops::conv(b, x, w, bias, at);
 }

@@ -40,9 +40,10 @@ class counted_scope {
 }  // namespace detail
 
 /// Batch norm that never learns: running statistics even in training, `weight` and `bias` get no gradient.
-constexpr value frozen_batch_norm(builder& b, value x, double eps = 1e-5) {
+/// gamma_start: what `weight` is until trained weights are loaded.
+constexpr value frozen_batch_norm(builder& b, value x, double eps = 1e-5, double gamma_start = 1) {
   b.require_channels(x);
-  const value gamma = graph::ops::stop_gradient(b, b.parameter("weight", {x.channels}, graph::init::constant, 1));
+  const value gamma = graph::ops::stop_gradient(b, b.parameter("weight", {x.channels}, graph::init::constant, gamma_start));
   const value beta = graph::ops::stop_gradient(b, b.parameter("bias", {x.channels}, graph::init::constant, 0));
   const value mean = b.buffer("running_mean", {x.channels}, 0), var = b.buffer("running_var", {x.channels}, 1);
   graph::attributes at;

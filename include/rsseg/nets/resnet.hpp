@@ -77,11 +77,13 @@ struct resnet_features {
 
 namespace detail {
 /// Batch norm as the options say, in scope `name`.
-constexpr value resnet_norm(builder& b, std::string_view name, value x, norm_mode mode, double momentum) {
+constexpr value resnet_norm(builder& b, std::string_view name, value x, norm_mode mode, double momentum, double frozen_gamma = 1) {
   if (mode == norm_mode::batch) return batch_norm(b, name, x, {1e-5, momentum});
   const scope s(b, name);
-  return frozen_batch_norm(b, x);
+  return frozen_batch_norm(b, x, 1e-5, frozen_gamma);
 }
+/// Frozen norms of weights that were not trained before normalise nothing: sums of residual blocks would grow with every block.
+inline constexpr double frozen_branch = 0.25;
 }  // namespace detail
 
 /// What a residual block needs beside its input; `out` = channels it yields.
@@ -107,7 +109,7 @@ constexpr value basic_block(builder& b, value x, const residual_options& o) {
   value y = conv(b, n.conv[0], x, o.out, {.kernel = 3, .stride = o.stride, .dilation = o.dilation, .bias = false});
   y = relu(b, detail::resnet_norm(b, n.norm[0], y, o.mode, o.block_momentum));
   y = conv(b, n.conv[1], y, o.out, {.kernel = 3, .dilation = o.dilation, .bias = false});
-  y = detail::resnet_norm(b, n.norm[1], y, o.mode, o.block_momentum);
+  y = detail::resnet_norm(b, n.norm[1], y, o.mode, o.block_momentum, detail::frozen_branch);
   return relu(b, add(b, y, detail::residual_shortcut(b, x, o)));
 }
 
@@ -120,7 +122,7 @@ constexpr value bottleneck_block(builder& b, value x, const residual_options& o)
   y = conv(b, n.conv[1], y, width, {.kernel = 3, .stride = second, .dilation = o.dilation, .bias = false});
   y = relu(b, detail::resnet_norm(b, n.norm[1], y, o.mode, o.block_momentum));
   y = conv(b, n.conv[2], y, o.out, {.kernel = 1, .bias = false});
-  y = detail::resnet_norm(b, n.norm[2], y, o.mode, o.block_momentum);
+  y = detail::resnet_norm(b, n.norm[2], y, o.mode, o.block_momentum, detail::frozen_branch);
   return relu(b, add(b, y, detail::residual_shortcut(b, x, o)));
 }
 
