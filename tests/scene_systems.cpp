@@ -227,12 +227,13 @@ TEST_SUITE("scene") {
 
   TEST_CASE("every system trains a step of every stage and maps a scene in every mode") {
     const test::temporary_folder folder;
-    for (const auto& [name, patch, view] : {std::tuple<const char*, int, int>{"glnet-compact", 32, 64},
-                                            {"magnet-compact", 32, 64},
-                                            {"fctl-compact", 32, 96},
-                                            {"awmf-compact", 16, 64},
-                                            {"hazn-compact", 64, 128},
-                                            {"takahama", 8, 64}}) {
+    for (const auto& [bound, patch, view] : {std::tuple<const char*, int, int>{"glnet-compact", 32, 64},
+                                             {"magnet-compact", 32, 64},
+                                             {"fctl-compact", 32, 96},
+                                             {"awmf-compact", 16, 64},
+                                             {"hazn-compact", 64, 128},
+                                             {"takahama", 8, 64}}) {
+      const char* const name = bound;  // clang 14 captures no structured binding
       CAPTURE(name);
       const scene::system* sys = scene::find_system(name);
       REQUIRE(sys);
