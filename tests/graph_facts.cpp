@@ -217,3 +217,18 @@ TEST_CASE("one optimiser step is PyTorch's") {
   clipped.momentum = 0, clipped.clip_norm = 0.1;
   CHECK(run(clipped, 1) == doctest::Approx(1 - 2 * 0.5 * 0.1 / (0.5 + 1e-6)).epsilon(1e-12));
 }
+
+TEST_CASE("a model says what must come first") {
+  struct Net {
+    static constexpr void build(builder& b) { b.output("logits", conv(b, "c", b.input("x", 3), 2), 1); }
+  };
+  Model<Net> m;
+  CHECK_THROWS_WITH_AS(m.output(0), doctest::Contains("call infer or run first"), usage_error);
+  CHECK_THROWS_WITH_AS(m.output("logits"), doctest::Contains("call infer or run first"), usage_error);
+  const tensor<float> x(shape{1, 3, 4, 4});
+  const tensor<std::int32_t> labels(shape{1, 1, 4, 4});
+  CHECK_THROWS_WITH_AS(m.train_step(x, labels, cpu::run_state{}), doctest::Contains("call prepare_training first"), usage_error);
+  m.infer(x);
+  CHECK(m.output(0).extent().c == 2);
+  CHECK_THROWS_WITH_AS(m.output("edges"), doctest::Contains("no output 'edges'"), usage_error);
+}

@@ -78,9 +78,13 @@ class basic_model {
     run(inputs);
     return output(0);
   }
-  tensor<T> output(int which) const { return copy_of(*inference_, inference_->graph().outputs[which].node); }
+  /// Of the last run. Throws usage_error before the first.
+  tensor<T> output(int which) const {
+    if (!inference_) throw usage_error("there is no output yet; call infer or run first");
+    return copy_of(*inference_, inference_->graph().outputs[which].node);
+  }
   tensor<T> output(std::string_view name) const {
-    const int which = inference_->graph().find_output(name);
+    const int which = inference_ ? inference_->graph().find_output(name) : 0;
     if (which < 0) throw usage_error("the network has no output '" + std::string(name) + "'");
     return output(which);
   }
@@ -106,7 +110,11 @@ class basic_model {
     }
     training_ = std::make_unique<cpu::engine<T>>(std::move(g), *store_);
   }
-  cpu::engine<T>& training() { return *training_; }
+  /// Throws usage_error before prepare_training.
+  cpu::engine<T>& training() {
+    if (!training_) throw usage_error("the model is not prepared for training; call prepare_training first");
+    return *training_;
+  }
 
   /// Loss and gradients of one batch: inputs (N,C,H,W), labels (N,1,H,W) class ids. Running statistics move, weights do not.
   double train_step(std::span<const tensor<T>* const> inputs, const tensor<std::int32_t>& labels, const cpu::run_state& state) {
@@ -116,7 +124,7 @@ class basic_model {
   }
   /// The same for networks whose outputs have batches of different sizes (whole images and their patches): each takes the labels of its own.
   double train_step(std::span<const tensor<T>* const> inputs, std::span<const tensor<std::int32_t>* const> labels, const cpu::run_state& state) {
-    cpu::engine<T>& e = *training_;
+    cpu::engine<T>& e = training();
     std::vector<shape> extents;
     for (const auto* x : inputs) extents.push_back(x->extent());
     e.plan_for(extents, limit_);
