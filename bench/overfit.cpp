@@ -15,6 +15,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "number_checks.hpp"
 #include "rsseg/data/registry.hpp"
 #include "rsseg/io/atomic_file.hpp"
 #include "rsseg/nets/entry.hpp"
@@ -251,15 +252,6 @@ int run(const request& q, const std::string& command) {
   return missed ? 1 : 0;
 }
 
-/// CLI::PositiveNumber, without the largest number there is in its message, and without NaN.
-const CLI::Validator above_zero(
-    [](std::string& text) {
-      char* end = nullptr;
-      const double v = std::strtod(text.c_str(), &end);
-      return end != text.c_str() && *end == 0 && std::isfinite(v) && v > 0 ? std::string() : "expected a number above 0, got '" + text + "'";
-    },
-    "above 0");
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -274,9 +266,9 @@ int main(int argc, char** argv) {
   app.add_option("--crops", q.count, "number of crops")->capture_default_str()->check(CLI::Range(1, 64));
   app.add_option("--steps", q.steps, "at most, for each rate")->capture_default_str()->check(CLI::Range(1, 100000));
   app.add_option("--rates", q.rates, "learning rates, in the order in which they are tried: 1e-3,1e-4")->delimiter(',')->allow_extra_args(false);
-  app.add_option("--minutes", q.minutes, "begin no network after this time")->check(above_zero);
-  app.add_option("--minutes-each", q.minutes_each, "give up a network after this time")->check(above_zero);
-  app.add_option("--most", q.most, "leave out networks of more forward multiply-adds per step, in 1e9")->check(above_zero);
+  app.add_option("--minutes", q.minutes, "begin no network after this time")->check(program::above_zero());
+  app.add_option("--minutes-each", q.minutes_each, "give up a network after this time")->check(program::above_zero());
+  app.add_option("--most", q.most, "leave out networks of more forward multiply-adds per step, in 1e9")->check(program::above_zero());
   app.add_flag("--list", q.list, "only print the networks in their order and what a step costs");
   app.add_flag("--again", q.again, "also those that reached it in an earlier run");
   try {

@@ -18,6 +18,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "number_checks.hpp"
 #include "rsseg/data/registry.hpp"
 #include "rsseg/io/palette.hpp"
 #include "rsseg/train/chart.hpp"
@@ -346,15 +347,6 @@ void run(request q, const std::string& command) {
   for (std::string line; std::getline(in, line);) std::printf("%s\n", line.c_str());
 }
 
-/// CLI::PositiveNumber, without the largest number there is in its message, and without NaN.
-const CLI::Validator above_zero(
-    [](std::string& text) {
-      char* end = nullptr;
-      const double v = std::strtod(text.c_str(), &end);
-      return end != text.c_str() && *end == 0 && std::isfinite(v) && v > 0 ? std::string() : "expected a number above 0, got '" + text + "'";
-    },
-    "above 0");
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -366,13 +358,13 @@ int main(int argc, char** argv) {
   app.add_option("--val", q.val, "the same for validation")->required();
   app.add_option("--classes", q.classes, "number of classes, where no classes.json says so")->check(CLI::Range(1, 255));
   app.add_option("--out", q.out, "folder of the results")->capture_default_str();
-  app.add_option("--minutes", q.minutes, "training time of each network, without validation at the end")->check(above_zero);
+  app.add_option("--minutes", q.minutes, "training time of each network, without validation at the end")->check(program::above_zero());
   app.add_flag("--processor-time", q.processor_time, "minutes are processor time of all threads: fair on a machine that does other things, too");
-  app.add_option("--steps", q.steps, "steps of each network")->check(above_zero);
+  app.add_option("--steps", q.steps, "steps of each network")->check(program::above_zero());
   app.add_option("--crop", q.crop, "side of the crops in pixels, made legal for the network")->capture_default_str()->check(CLI::Range(8, 4096));
   app.add_option("--batch", q.batch, "crops per step")->capture_default_str()->check(CLI::Range(1, 1024));
   app.add_option("--optimizer", q.optimizer, "sgd, adam, adamw, rmsprop")->capture_default_str();
-  app.add_option("--lr", q.rate, "learning rate, poly schedule")->capture_default_str()->check(above_zero);
+  app.add_option("--lr", q.rate, "learning rate, poly schedule")->capture_default_str()->check(program::above_zero());
   app.add_option("--rate-of", q.rates, "NAME=RATE: another rate for one network")->allow_extra_args(false);
   app.add_option("--weight-decay", q.decay, "weight decay")->capture_default_str()->check(CLI::Range(0.0, 10.0));
   app.add_option("--validations", q.validations, "validations, evenly over the training")->capture_default_str()->check(CLI::Range(1, 1000));

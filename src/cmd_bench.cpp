@@ -10,6 +10,7 @@
 #include "rsseg/core/parallel.hpp"
 #include "rsseg/core/random.hpp"
 #include "rsseg/graph/draw.hpp"
+#include "rsseg/graph/op_names.hpp"
 #include "rsseg/model/cuda_model.hpp"
 #include "rsseg/train/optimizer.hpp"
 
@@ -65,83 +66,6 @@ node_cost cost_of(const graph::graph& g, int id, const shape* s, double seconds)
   return c;
 }
 
-const char* operator_name(graph::op kind) {
-  static constexpr const char* names[] = {"input",
-                                          "parameter",
-                                          "buffer",
-                                          "target",
-                                          "noise",
-                                          "constant",
-                                          "conv",
-                                          "conv transpose",
-                                          "conv backward data",
-                                          "conv backward weights",
-                                          "channel sum",
-                                          "fold weights",
-                                          "fold bias",
-                                          "bn stats",
-                                          "bn pair",
-                                          "bn apply",
-                                          "bn update",
-                                          "bn reduce",
-                                          "bn grad",
-                                          "bn row",
-                                          "group stats",
-                                          "group apply",
-                                          "group reduce",
-                                          "group grad",
-                                          "l2 normalize",
-                                          "l2 normalize grad",
-                                          "max pool",
-                                          "argmax pool",
-                                          "pick",
-                                          "place",
-                                          "avg pool",
-                                          "avg pool grad",
-                                          "adaptive avg pool",
-                                          "adaptive avg pool grad",
-                                          "resize",
-                                          "resize grad",
-                                          "unary",
-                                          "unary grad",
-                                          "prelu",
-                                          "prelu grad",
-                                          "prelu slope grad",
-                                          "add",
-                                          "mul",
-                                          "maximum",
-                                          "maximum grad",
-                                          "affine",
-                                          "dropout",
-                                          "reduce",
-                                          "reduce like",
-                                          "broadcast like",
-                                          "stop gradient",
-                                          "concat",
-                                          "slice",
-                                          "slice grad",
-                                          "pad/crop",
-                                          "pad/crop grad",
-                                          "rotate",
-                                          "reshape",
-                                          "batch concat",
-                                          "batch slice",
-                                          "batch slice grad",
-                                          "matmul",
-                                          "transpose",
-                                          "softmax",
-                                          "softmax grad",
-                                          "log softmax",
-                                          "log softmax grad",
-                                          "diagonal",
-                                          "add diagonal",
-                                          "loss",
-                                          "loss grad",
-                                          "custom"};
-  static_assert(std::size(names) == std::size_t(graph::op::custom) + 1);
-  return names[int(kind)];
-}
-
 /// Its own name, or that of its weights, or of what feeds it.
 std::string node_name(const graph::graph& g, int id) {
   for (int at = id, steps = 0; steps < 8 && at >= 0; ++steps) {
@@ -154,7 +78,7 @@ std::string node_name(const graph::graph& g, int id) {
 
 std::string node_text(const graph::graph& g, int id, const shape* s) {
   const graph::attributes& a = g.nodes[id].at;
-  std::string t = operator_name(g.nodes[id].kind);
+  std::string t = graph::operator_name(g.nodes[id].kind);
   const shape x = g.nodes[id].input_count > 0 ? s[g.input_of(id, 0)] : s[id];
   if (graph::macs_of(g, id, s) > 0 && g.nodes[id].kind != graph::op::matmul && g.nodes[id].kind != graph::op::custom) {
     t += " " + std::to_string(a.kernel_h) + "x" + std::to_string(a.kernel_w);
@@ -189,14 +113,14 @@ nlohmann::json profile(const cpu::engine<float>& e, const node_times& t, int run
   for (int k : by_time) {
     const node_cost& c = kinds[std::size_t(k)];
     if (!json)
-      std::printf("%-24s %6d %10.3f %6.1f%% %9.1f %8.1f\n", operator_name(graph::op(k)), c.count, c.seconds * 1e3, 100 * c.seconds / total,
+      std::printf("%-24s %6d %10.3f %6.1f%% %9.1f %8.1f\n", graph::operator_name(graph::op(k)), c.count, c.seconds * 1e3, 100 * c.seconds / total,
                   c.gflops(), c.gbytes());
   }
   if (!json) std::printf("%-10s %7s %9s %8s  node\n", "ms", "share", "GFLOP/s", "GB/s");
   for (std::size_t i = 0; i < order.size() && (json || int(i) < most); ++i) {
     const node_cost c = cost_of(g, order[i], s, t.seconds[std::size_t(order[i])] / runs);
     if (json)
-      j.push_back({{"operator", operator_name(g.nodes[order[i]].kind)},
+      j.push_back({{"operator", graph::operator_name(g.nodes[order[i]].kind)},
                    {"node", node_text(g, order[i], s)},
                    {"name", node_name(g, order[i])},
                    {"s", c.seconds},

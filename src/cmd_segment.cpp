@@ -178,7 +178,8 @@ void run_segment(segment_request q, const common_options& common) {
     scene::segment(*n.predictor, *source, *sink, o);
   }
   if (interrupted()) {
-    bar.message(create.resumable ? "interrupted; the same command goes on where it stopped" : "interrupted; with --blend the same command begins again");
+    bar.message(create.resumable ? "interrupted; the same command goes on where it stopped"
+                                 : "interrupted; with --blend the same command begins again");
     throw CLI::RuntimeError(130);
   }
   sink->close();

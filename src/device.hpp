@@ -20,7 +20,8 @@ struct device_request {
 inline void add_device_options(CLI::App* c, device_request& d) {
   c->add_option("--device", d.device, "cpu, cuda, or cuda:N for device number N")->capture_default_str();
   c->add_option("--precision", d.precision, "on a CUDA device: fp32, tf32, bf16 or fp16")->capture_default_str();
-  c->add_option("--engine", d.engine, "convolutions and matrix products on a CUDA device: handwritten, or cudnn (with cuBLAS)")->capture_default_str();
+  c->add_option("--engine", d.engine, "convolutions and matrix products on a CUDA device: handwritten, or cudnn (with cuBLAS)")
+      ->capture_default_str();
 }
 /// What to open, or nothing for the CPU. Throws usage_error.
 inline std::optional<cuda::backend_options> device_options(const device_request& d) {

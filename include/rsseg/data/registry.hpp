@@ -115,7 +115,8 @@ inline set_layout find_dataset(const std::string& spec, const open_options& opti
     if (detail::is_image(spec)) throw input_error(spec + ": an image, but a list file or a folder was expected; write `image mask` into a text file");
     s.pairs = read_list(spec);
   }
-  if (s.pairs.empty() && s.images_without_mask.empty()) throw input_error(spec + ": no image/mask pairs found; expected images/NAME.* and masks/NAME.*");
+  if (s.pairs.empty() && s.images_without_mask.empty())
+    throw input_error(spec + ": no image/mask pairs found; expected images/NAME.* and masks/NAME.*");
   const int wanted_ignore = options.ignore_id >= 0 ? options.ignore_id : 255;
   if (const auto file = find_classes(folder ? fs::path(spec) : fs::path(spec).parent_path())) {
     s.classes = read_classes(*file);
