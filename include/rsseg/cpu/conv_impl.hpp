@@ -75,7 +75,7 @@ template <class T>
 void conv_forward(const conv_geometry& g, const T* x, const T* packed, T* y, const conv_epilogue<T>& epilogue, void* workspace) {
   const gather_shape s = forward_gather(g);
   const gather_epilogue<T> e = detail::place_epilogue(epilogue, g.y_pitch());
-  if (depthwise_direct(g)) return depthwise_run_all(s, g.kernel_w, x, packed, y, e);
+  if (depthwise_direct(g)) return depthwise_run_all(s, g.kernel_w, g.kernel_h * g.kernel_w, x, packed, y, e);
   detail::product_run(s, x, packed, y, e, static_cast<T*>(workspace));
 }
 
@@ -110,7 +110,7 @@ void conv_backward_data(const conv_geometry& g, const T* dy, const T* packed, T*
   const gather_epilogue<T> e = detail::place_epilogue(epilogue, g.x_pitch());
   if (depthwise_direct(g) && depthwise_spreads(g, e)) return depthwise_spread_all(g, dy, packed, dx);
   detail::each_phase(g, [&](const gather_shape& s) {
-    if (depthwise_direct(g)) return depthwise_run_all(s, g.kernel_w, dy, packed, dx, e);
+    if (depthwise_direct(g)) return depthwise_run_all(s, g.kernel_w, g.kernel_h * g.kernel_w, dy, packed, dx, e);
     detail::product_run(s, dy, packed, dx, e, static_cast<T*>(workspace));
     packed += detail::product_packed_size<T>(s);
   });

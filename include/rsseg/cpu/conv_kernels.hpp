@@ -59,8 +59,8 @@ struct outer_job {
 /// Neighbouring pixels of one row that share their valid taps. See depthwise_run.
 template <class T>
 struct depthwise_job {
-  int channels = 0, count = 0, taps = 0;
-  const int* tap = nullptr;                // [taps] row of w
+  int channels = 0, count = 0, taps = 0, all_taps = 0;
+  const int* tap = nullptr;                // [taps] which of w's all_taps
   const std::ptrdiff_t* offset = nullptr;  // [taps] from x
   const T* x = nullptr;
   const T* w = nullptr;
@@ -109,8 +109,7 @@ struct kernel_table {
   void (*gather[3])(const gather_job<T>&) = {};
   void (*outer[3])(const outer_job<T>&) = {};
   void (*depthwise)(const depthwise_job<T>&) = nullptr;
-  void (*depthwise_pair)(const depthwise_job<T>&, const T* const*, T* const*, const T* const*, std::ptrdiff_t) = nullptr;
-  void (*depthwise_pair_s2)(const depthwise_job<T>&, const T* const*, T* const*, const T* const*) = nullptr;
+  void (*depthwise_pair[2])(const depthwise_job<T>&, const T* const*, T* const*, const T* const*, std::ptrdiff_t, int) = {};
   void (*depthwise_spread)(const depthwise_job<T>&, const T* const*, T* const*) = nullptr;
   void (*depthwise_weights[2])(int, int, const T* const*, std::ptrdiff_t, const T* const*, std::ptrdiff_t, std::ptrdiff_t, T*) = {};
   void (*depthwise_weights_pixel)(int, const T*, const T*, int, const int*, const std::ptrdiff_t*, T*) = nullptr;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Depthwise convolution (groups == in_c == out_c): each channel with its own kernel, vectors along the channels, four pixels of a row at a time.
-// Packed weights are [kernel_h*kernel_w][channels], for the forward pass and the data gradient alike.
+// Packed weights are [vector of channels][kernel_h*kernel_w][channel], for the forward pass and the data gradient alike.
 #pragma once
 #include "rsseg/cpu/conv_backward.hpp"
 
@@ -12,24 +12,27 @@ inline bool depthwise_direct(const conv_geometry& g) { return g.depthwise() && g
 
 template <class T>
 void depthwise_pack(const conv_geometry& g, const T* w, T* packed) {
-  const int taps = g.kernel_h * g.kernel_w;
-  for (int c = 0; c < g.in_c; ++c)
-    for (int t = 0; t < taps; ++t) packed[std::ptrdiff_t(t) * g.in_c + c] = w[std::ptrdiff_t(c) * taps + t];
+  const int taps = g.kernel_h * g.kernel_w, lanes = kernels<T>().lanes;
+  for (int c0 = 0; c0 < g.in_c; c0 += lanes) {
+    const int n = std::min(lanes, g.in_c - c0);
+    for (int t = 0; t < taps; ++t)
+      for (int c = 0; c < n; ++c) packed[c0 * taps + t * n + c] = w[(c0 + c) * taps + t];
+  }
 }
 
 /// Pixels [begin, end) of one output row of a gather with kc == nc == 1.
 template <class T>
-void depthwise_row(const kernel_table<T>& k, const gather_shape& s, int kernel_w, std::int64_t row, const T* in, const T* packed, T* out,
-                   const gather_epilogue<T>& e, int begin, int end) {
+void depthwise_row(const kernel_table<T>& k, const gather_shape& s, int kernel_w, int all_taps, std::int64_t row, const T* in, const T* packed,
+                   T* out, const gather_epilogue<T>& e, int begin, int end) {
   const int image = int(row / s.y.count), qy = int(row % s.y.count);
-  const std::ptrdiff_t c = s.groups;
   int tap[max_depthwise_taps];
   std::ptrdiff_t offset[max_depthwise_taps];
   const std::ptrdiff_t out_row = (std::ptrdiff_t(image) * s.out_h + s.y.out(qy)) * s.out_w;
   const T* const image_in = in + std::ptrdiff_t(image) * s.y.in_extent * s.x.in_extent * s.in_pitch;
 
   depthwise_job<T> job;
-  job.channels = int(c);
+  job.channels = s.groups;
+  job.all_taps = all_taps;
   job.tap = tap;
   job.offset = offset;
   job.w = packed;
@@ -79,68 +82,67 @@ bool depthwise_by_pairs(const kernel_table<T>& k, const gather_shape& s) {
   return nine && walk && s.y.out_step == 1 && s.x.out_step == 1 && s.groups % k.lanes == 0;
 }
 
-/// Output rows `row` and row + dilation of one image, of a gather that goes by pairs; the middles share input rows.
+/// Output rows `row` and row + dilation of one image, of a gather that goes by pairs.
 template <class T>
-void depthwise_two_rows(const kernel_table<T>& k, const gather_shape& s, int kernel_w, std::int64_t row, const T* in, const T* packed, T* out,
-                        const gather_epilogue<T>& e) {
+void depthwise_two_rows(const kernel_table<T>& k, const gather_shape& s, int kernel_w, int all_taps, std::int64_t row, const T* in, const T* packed,
+                        T* out, const gather_epilogue<T>& e) {
   const int image = int(row / s.y.count), qy = int(row % s.y.count), stride = s.y.in_step;
-  const std::ptrdiff_t c = s.groups;
-  // The data gradient walks the taps backward: d < 0.
   const int d = s.y.tap_step, apart = std::abs(d), top = qy * stride + s.y.tap_start + std::min(0, 2 * d), left = s.x.tap_start + std::min(0, 2 * d);
   const int rows = 3 + stride;
   const int first = std::min(std::max(0, -left + stride - 1) / stride, s.x.count);
-  const int last = std::clamp(s.x.in_extent - left - 2 * apart < 1 ? 0 : (s.x.in_extent - left - 2 * apart - 1) / stride + 1, first, s.x.count);
-  if (first == last || top < 0 || top + (rows - 1) * apart >= s.y.in_extent) {
-    for (int r = 0; r < 2; ++r) depthwise_row(k, s, kernel_w, row + r * apart, in, packed, out, e, 0, s.x.count);
-    return;
-  }
-  depthwise_job<T> job;
-  job.channels = int(c);
-  job.w = d < 0 ? packed + 8 * c : packed;
-  job.x_step = apart * s.in_pitch;
-  job.y_step = apart * s.out_pitch;
-  job.bias = e.bias;
-  job.residual_step = apart * e.residual_pitch;
-  job.relu = e.relu;
-  for (int grid = 0; grid < std::min(apart, last - first); ++grid) {
-    const int q = first + grid;
-    job.count = (last - q + apart - 1) / apart;
+  const int inside = std::clamp(s.x.in_extent - left - 2 * apart < 1 ? 0 : (s.x.in_extent - left - 2 * apart - 1) / stride + 1, first, s.x.count);
+  const int last = first + (inside - first) / (2 * apart) * (2 * apart);
+  if (first < last) {
+    // The data gradient walks the taps backward, d < 0: then everything is mirrored, rows and columns.
+    const int mirror = d < 0 ? 1 : 0;
+    depthwise_job<T> job;
+    job.channels = s.groups;
+    job.count = last - first;
+    job.w = packed;
+    job.x_step = stride * s.in_pitch;
+    job.y_step = s.out_pitch;
+    job.bias = e.bias;
+    job.residual_step = e.residual_pitch;
+    job.relu = e.relu;
     const T *x[5], *residual[2] = {};
     T* y[2];
     for (int r = 0; r < rows; ++r)
-      x[r] = in + ((std::ptrdiff_t(image) * s.y.in_extent + top + r * apart) * s.x.in_extent + q * stride + left) * s.in_pitch;
+      x[mirror ? rows - 1 - r : r] =
+          in + ((std::ptrdiff_t(image) * s.y.in_extent + top + r * apart) * s.x.in_extent + first * stride + left + mirror * 3 * apart) * s.in_pitch;
     for (int r = 0; r < 2; ++r) {
-      const std::ptrdiff_t at = (std::ptrdiff_t(image) * s.out_h + qy + r * apart) * s.out_w + q;
-      y[r] = out + at * s.out_pitch;
-      if (e.residual != nullptr) residual[r] = e.residual + at * e.residual_pitch;
+      const std::ptrdiff_t at = (std::ptrdiff_t(image) * s.out_h + qy + r * apart) * s.out_w + first + mirror * apart;
+      y[r ^ mirror] = out + at * s.out_pitch;
+      if (e.residual != nullptr) residual[r ^ mirror] = e.residual + at * e.residual_pitch;
     }
-    const T* const* const given = e.residual == nullptr ? nullptr : residual;
-    if (stride == 1)
-      k.depthwise_pair(job, x, y, given, d < 0 ? -c : c);
-    else
-      k.depthwise_pair_s2(job, x, y, given);
+    k.depthwise_pair[stride - 1](job, x, y, e.residual == nullptr ? nullptr : residual, d * s.in_pitch, d);
   }
   for (int r = 0; r < 2; ++r) {
-    depthwise_row(k, s, kernel_w, row + r * apart, in, packed, out, e, 0, first);
-    depthwise_row(k, s, kernel_w, row + r * apart, in, packed, out, e, last, s.x.count);
+    depthwise_row(k, s, kernel_w, all_taps, row + r * apart, in, packed, out, e, 0, first);
+    depthwise_row(k, s, kernel_w, all_taps, row + r * apart, in, packed, out, e, last, s.x.count);
   }
 }
 
 template <class T>
-void depthwise_run_all(const gather_shape& s, int kernel_w, const T* in, const T* packed, T* out, const gather_epilogue<T>& e) {
+void depthwise_run_all(const gather_shape& s, int kernel_w, int all_taps, const T* in, const T* packed, T* out, const gather_epilogue<T>& e) {
   const kernel_table<T>& k = kernels<T>();
   const bool pairs = depthwise_by_pairs(k, s);
-  // About eight rows per task: neighbouring rows read the same inputs. A whole number of pairs.
+  // About eight rows per task: neighbouring rows read the same inputs. A whole number of pairs, from the first row on whose taps lie inside.
   const int apart = pairs ? std::abs(s.y.tap_step) : 1, rows = 2 * apart * std::max(1, 4 / apart), blocks = (s.y.count + rows - 1) / rows;
+  const int far = s.y.tap_start + (s.y.taps - 1) * s.y.tap_step, low = std::min(s.y.tap_start, far), high = std::max(s.y.tap_start, far);
+  const int first = pairs ? std::min((std::max(0, -low) + s.y.in_step - 1) / s.y.in_step, s.y.count) : 0;
   parallel_for(std::int64_t(s.n) * blocks, [&](std::int64_t i) {
     const std::int64_t image_row = i / blocks * s.y.count;
-    const int begin = int(i % blocks) * rows, end = std::min(s.y.count, begin + rows);
+    const int block = int(i % blocks), begin = block == 0 ? 0 : std::min(s.y.count, first + block * rows);
+    const int end = block + 1 == blocks ? s.y.count : std::min(s.y.count, first + (block + 1) * rows);
     for (int q = begin; q < end; ++q) {
-      const bool upper = (q - begin) / apart % 2 == 0;
-      if (pairs && upper && q + apart < end)
-        depthwise_two_rows(k, s, kernel_w, image_row + q, in, packed, out, e);
-      else if (!pairs || upper)
-        depthwise_row(k, s, kernel_w, image_row + q, in, packed, out, e, 0, s.x.count);
+      const auto paired = [&](int upper) {  // whether row `upper` begins a pair
+        return pairs && upper >= first && (upper - first) / apart % 2 == 0 && upper + apart < end &&
+               (upper + apart) * s.y.in_step + high < s.y.in_extent;
+      };
+      if (paired(q))
+        depthwise_two_rows(k, s, kernel_w, all_taps, image_row + q, in, packed, out, e);
+      else if (q - apart < first || !paired(q - apart))
+        depthwise_row(k, s, kernel_w, all_taps, image_row + q, in, packed, out, e, 0, s.x.count);
     }
   });
 }
@@ -167,7 +169,8 @@ void depthwise_spread_all(const conv_geometry& g, const T* dy, const T* packed, 
     for (int px = 0; px < 2; ++px) {
       const gather_shape s = backward_gather(g, row % 2, px);
       const auto index = [&](int column) { return std::clamp((column - px + 1) / 2, 0, s.x.count); };
-      depthwise_row(k, s, g.kernel_w, std::int64_t(image) * s.y.count + row / 2, dy, packed, dx, {}, index(begin), index(end));
+      depthwise_row(k, s, g.kernel_w, g.kernel_h * g.kernel_w, std::int64_t(image) * s.y.count + row / 2, dy, packed, dx, {}, index(begin),
+                    index(end));
     }
   };
   const int y0 = 2 * y.m0 - g.pad_top, y1 = std::max(y0, 2 * y.m1 - g.pad_top), x0 = 2 * x.m0 - g.pad_left, x1 = std::max(x0, 2 * x.m1 - g.pad_left);
