@@ -158,7 +158,7 @@ void add_bench(CLI::App& app, common_options& common) {
     const shape in = parse_shape(o->input);
     build_options b;
     b.classes = o->classes, b.bands = in.c;
-    const auto where = device_options(o->where);
+    const auto where = device_options(o->where, !o->train);
     std::unique_ptr<cuda::basic_model> device;
     if (where) {
       device = std::make_unique<cuda::basic_model>(e.build, b, *where);
@@ -171,6 +171,7 @@ void add_bench(CLI::App& app, common_options& common) {
     else if (o->train)
       model.prepare_training(graph::loss_options{}, o->recompute);
     if (device && o->profile) throw usage_error("--profile measures the CPU's operators; leave out the device");
+    if (!where) model.set_bfloat16(o->where.precision == "bf16");
     cpu::engine<float>* const engine = device ? nullptr : o->train ? &model.training() : &model.inference();
     std::vector<shape> extents;
     const graph::graph g = lower_network(e.build, b);

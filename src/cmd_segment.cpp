@@ -92,7 +92,7 @@ namespace {
 bool run_stages(const segment_request& q, loaded_scene& n, io::raster_source& source, io::raster_sink& sink, const scene::segment_options& o,
                 const common_options& common) {
   stage_context context{n.info.classes, source.info().bands, n.info.class_names, memory_for(q.load.where, q.max_memory),
-                        device_options(q.load.where)};
+                        device_options(q.load.where, true)};
   const scene::stage_list stages = make_stages(q.refine, q.constraints, context);
   for (const auto& s : stages) s->check(source.info(), n.info.classes);
   train::progress_options po;

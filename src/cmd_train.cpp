@@ -358,7 +358,7 @@ void run_eval(eval_request q, const common_options& common) {
   r.colors = n.palette;
   const std::size_t step = std::max<std::size_t>(1, set->size() / 3);
   const scene::stage_list stages =
-      make_stages(q.refine, q.constraints, {n.info.classes, n.info.bands, n.info.class_names, 0, device_options(q.load.where)});
+      make_stages(q.refine, q.constraints, {n.info.classes, n.info.bands, n.info.class_names, 0, device_options(q.load.where, true)});
   const auto map = [&](const data::pixels& image) {
     if (stages.empty()) return train::segment_pixels(*n.predictor, image, tiling);
     const auto source = train::source_of(image);

@@ -19,17 +19,20 @@ struct device_request {
 };
 inline void add_device_options(CLI::App* c, device_request& d) {
   c->add_option("--device", d.device, "cpu, cuda, or cuda:N for device number N")->capture_default_str();
-  c->add_option("--precision", d.precision, "on a CUDA device: fp32, tf32, bf16 or fp16")->capture_default_str();
+  c->add_option("--precision", d.precision, "on a CUDA device: fp32, tf32, bf16 or fp16; on the CPU: fp32, or bf16 without training")
+      ->capture_default_str();
   c->add_option("--engine", d.engine, "convolutions and matrix products on a CUDA device: handwritten, or cudnn (with cuBLAS)")
       ->capture_default_str();
 }
-/// What to open, or nothing for the CPU. Throws usage_error.
-inline std::optional<cuda::backend_options> device_options(const device_request& d) {
+/// What to open, or nothing for the CPU, which has bf16 only where the caller says so. Throws usage_error.
+inline std::optional<cuda::backend_options> device_options(const device_request& d, bool cpu_bf16 = false) {
   cuda::backend_options o;
   o.compute = cuda::precision_named(d.precision), o.engine = cuda::engine_named(d.engine);
   if (d.device == "cpu") {
-    if (d.precision != "fp32" || d.engine != "handwritten")
-      throw usage_error("--precision and --engine are for --device cuda; the CPU computes in fp32");
+    if (d.engine != "handwritten") throw usage_error("--engine is for --device cuda");
+    if (o.compute != cuda::precision::fp32 && !(cpu_bf16 && o.compute == cuda::precision::bf16))
+      throw usage_error("--precision " + d.precision + ": " +
+                        (cpu_bf16 ? "for --device cuda; the CPU has fp32 and bf16" : "for --device cuda; here the CPU computes in fp32"));
     return std::nullopt;
   }
   const std::string number = d.device.rfind("cuda:", 0) == 0 ? d.device.substr(5) : "";
@@ -46,8 +49,11 @@ inline std::size_t memory_for(const device_request& d, double mebibytes = 0) {
 }
 /// The model on its device, as the tiler's predictor. model must live as long.
 inline scene::predictor predictor_on(basic_model<float>& model, const device_request& d, std::size_t max_memory = 0) {
-  const auto where = device_options(d);
-  if (!where) return [&model](const tensor<float>& x) { return model.infer(x); };
+  const auto where = device_options(d, true);
+  if (!where) {
+    model.set_bfloat16(d.precision == "bf16");
+    return [&model](const tensor<float>& x) { return model.infer(x); };
+  }
   const auto learner = std::make_shared<train::cuda_learner>(model, *where);
   learner->set_memory_limit(max_memory);
   return [learner](const tensor<float>& x) { return learner->infer(x); };

@@ -4,73 +4,21 @@
 
 #include <doctest/doctest.h>
 
-#include <cmath>
-#include <limits>
 #include <vector>
 
 #include "cpu_conv_cases.hpp"
+#include "cpu_conv_data.hpp"
 #include "rsseg/core/parallel.hpp"
 #include "rsseg/cpu/conv.hpp"
 
 namespace {
 
 using rsseg::conv_geometry;
-using rsseg::test::oblong;
-using rsseg::test::square;
+using namespace rsseg::test;
 namespace cpu = rsseg::cpu;
 
-std::vector<float> noise(std::size_t size, std::uint64_t seed) {
-  std::vector<float> v(size);
-  std::uint64_t s = seed * 0x9E3779B97F4A7C15ull + 1;
-  for (auto& e : v) {
-    s = s * 6364136223846793005ull + 1442695040888963407ull;
-    e = float(double(std::int64_t(s >> 40) - (1 << 23)) / (1 << 23));
-  }
-  return v;
-}
-
-struct data {
-  conv_geometry g;
-  std::vector<float> x, w, dy, bias_y, bias_x;
-  explicit data(const conv_geometry& geometry) : g(geometry) {
-    x = noise(std::size_t(g.n) * g.in_h * g.in_w * g.in_c, 1), w = noise(std::size_t(g.weights()), 2);
-    dy = noise(std::size_t(g.n) * g.out_h * g.out_w * g.out_c, 3), bias_y = noise(g.out_c, 4), bias_x = noise(g.in_c, 5);
-  }
-};
-
-/// A tensor of c channels as columns of one whose pixels are `pitch` apart, NaN between; and back, nothing if something was written between.
 template <class T>
-std::vector<T> spread(const std::vector<float>& v, int c, std::int64_t pitch) {
-  std::vector<T> wide(v.size() / std::size_t(c) * std::size_t(pitch), std::numeric_limits<T>::quiet_NaN());
-  for (std::size_t i = 0; i < v.size(); ++i) wide[i / std::size_t(c) * std::size_t(pitch) + i % std::size_t(c)] = T(v[i]);
-  return wide;
-}
-template <class T>
-std::vector<T> joined(const std::vector<T>& wide, int c, std::int64_t pitch) {
-  std::vector<T> v;
-  for (std::size_t i = 0; i < wide.size(); ++i) {
-    if (int(i % std::size_t(pitch)) < c)
-      v.push_back(wide[i]);
-    else if (!std::isnan(wide[i]))
-      return {};
-  }
-  return v;
-}
-
-template <class T>
-std::vector<T> forward(const data& d, bool fused) {
-  const std::vector<T> x = spread<T>(d.x, d.g.in_c, d.g.x_pitch()), w(d.w.begin(), d.w.end()), bias(d.bias_y.begin(), d.bias_y.end());
-  std::vector<T> packed(cpu::conv_packed_size<T>(d.g)), y = spread<T>(d.dy, d.g.out_c, d.g.y_pitch()),
-                                                        workspace(cpu::conv_workspace_size<T>(d.g) / sizeof(T));
-  cpu::conv_pack(d.g, w.data(), packed.data());
-  cpu::conv_epilogue<T> e;
-  if (fused) e.bias = bias.data(), e.residual = y.data(), e.act = cpu::activation::relu;
-  cpu::conv_forward(d.g, x.data(), packed.data(), y.data(), e, workspace.data());
-  return joined(y, d.g.out_c, d.g.y_pitch());
-}
-
-template <class T>
-std::vector<T> backward(const data& d, bool fused) {
+std::vector<T> backward(const conv_data& d, bool fused) {
   const std::vector<T> dy = spread<T>(d.dy, d.g.out_c, d.g.y_pitch()), w(d.w.begin(), d.w.end()), bias(d.bias_x.begin(), d.bias_x.end());
   std::vector<T> packed(cpu::conv_packed_size_backward_data<T>(d.g)), dx = spread<T>(d.x, d.g.in_c, d.g.x_pitch()),
                                                                       workspace(cpu::conv_workspace_size_backward_data<T>(d.g) / sizeof(T));
@@ -82,25 +30,11 @@ std::vector<T> backward(const data& d, bool fused) {
 }
 
 template <class T>
-std::vector<T> weights(const data& d, bool) {
+std::vector<T> weights(const conv_data& d, bool) {
   const std::vector<T> x = spread<T>(d.x, d.g.in_c, d.g.x_pitch()), dy = spread<T>(d.dy, d.g.out_c, d.g.y_pitch());
   std::vector<T> dw(d.w.size()), workspace(cpu::conv_workspace_size_backward_weights<T>(d.g) / sizeof(T));
   cpu::conv_backward_weights(d.g, x.data(), dy.data(), dw.data(), workspace.data());
   return dw;
-}
-
-/// RMS and largest difference over the RMS of `want`.
-struct errors {
-  double rms = 0, largest = 0;
-};
-errors compare(const std::vector<float>& got, const std::vector<double>& want) {
-  double square = 0, error = 0, largest = 0;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    const double e = std::abs(got[i] - want[i]);
-    square += want[i] * want[i], error += e * e;
-    if (!(e <= largest)) largest = e;
-  }
-  return {std::sqrt(error / square), largest / std::sqrt(square / double(got.size()))};
 }
 
 bool takes_winograd(const conv_geometry& g) { return cpu::winograd_wins<float>(cpu::forward_gather(g)); }
@@ -135,8 +69,8 @@ TEST_CASE("Winograd stays within its error bound") {
                            << " dilation " << g.dilation_h << " " << g.dilation_w);
       cpu::set_winograd(true);
       REQUIRE(takes_winograd(g));
-      const data d(g);
-      data wide = d;  // the tensors as columns of wider ones
+      const conv_data d(g);
+      conv_data wide = d;  // the tensors as columns of wider ones
       wide.g.in_pitch = g.in_c + 7, wide.g.out_pitch = 2 * g.out_c + 1;
       for (bool fused : {false, true})
         for (bool back : {false, true}) {
@@ -177,8 +111,8 @@ TEST_CASE("Winograd sums many input channels in several passes, within the same 
       const auto shape = back ? cpu::backward_gather(g, 0, 0) : cpu::forward_gather(g);
       REQUIRE(cpu::winograd_wins<float>(shape));
       CHECK(cpu::winograd_slice(shape) == 352);  // 352, 352, 336
-      const data d(g);
-      data wide = d;
+      const conv_data d(g);
+      conv_data wide = d;
       wide.g.in_pitch = g.in_c + 7, wide.g.out_pitch = 2 * g.out_c + 1;
       for (bool fused : {false, true}) {
         INFO("fused " << fused);
@@ -230,8 +164,8 @@ TEST_CASE("Winograd's weight gradient stays within its error bound") {
                            << g.dilation_w);
       cpu::set_winograd(true);
       REQUIRE(cpu::winograd_weights_wins<float>(g));
-      const data d(g);
-      data wide = d;  // the tensors as columns of wider ones
+      const conv_data d(g);
+      conv_data wide = d;  // the tensors as columns of wider ones
       wide.g.in_pitch = g.in_c + 7, wide.g.out_pitch = 2 * g.out_c + 1;
       const auto want = weights<double>(d, false);
       rsseg::set_threads(1);

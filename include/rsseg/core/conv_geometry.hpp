@@ -19,6 +19,7 @@ struct conv_geometry {
   int dilation_h = 1, dilation_w = 1;
   int groups = 1;
   int in_pitch = 0, out_pitch = 0;  // elements between neighbouring pixels of x and y where these are columns of wider tensors; 0: dense
+  bool bf16 = false;                // x and w may be rounded to bfloat16 before they are multiplied (CPU, forward only)
 
   /// Elements between neighbouring pixels.
   RSSEG_HD constexpr std::int64_t x_pitch() const { return in_pitch > 0 ? in_pitch : in_c; }

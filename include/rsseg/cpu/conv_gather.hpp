@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
+#include <type_traits>
 
 #include "rsseg/core/conv_geometry.hpp"
 #include "rsseg/core/parallel.hpp"
@@ -64,6 +65,7 @@ struct gather_shape {
   int out_h = 1, out_w = 1;
   gather_axis y, x;
   std::ptrdiff_t in_pitch = 1, out_pitch = 1;
+  bool bf16 = false;
 
   int taps() const { return y.taps * x.taps; }
   std::int64_t pixels() const { return std::int64_t(n) * y.count * x.count; }
@@ -79,7 +81,8 @@ inline gather_shape forward_gather(const conv_geometry& g) {
           forward_axis(g.in_h, g.out_h, g.kernel_h, g.stride_h, g.pad_top, g.dilation_h),
           forward_axis(g.in_w, g.out_w, g.kernel_w, g.stride_w, g.pad_left, g.dilation_w),
           g.x_pitch(),
-          g.y_pitch()};
+          g.y_pitch(),
+          g.bf16};
 }
 
 inline gather_shape backward_gather(const conv_geometry& g, int phase_y, int phase_x) {
@@ -151,11 +154,18 @@ int block_depth(const kernel_table<T>& k) {
   return k.vectors == 4 ? 128 : 256;
 }
 
+/// The gather with its depth counted in elements: channels, or pairs of them.
+template <class T, class Element>
+gather_shape in_elements(gather_shape s) {
+  if (!std::is_same_v<T, Element>) s.kc = (s.kc + 1) / 2;
+  return s;
+}
+
 /// Elements of workspace that each slot needs.
-template <class T>
+template <class T, class Element = T>
 std::size_t gather_slot_size(const gather_shape& s) {
-  const depth_blocks d = cut_depth(s, block_depth(kernels<T>()));
-  return d.collect || d.merge ? std::size_t(block_pixels) * d.taps * d.length : 0;
+  const depth_blocks d = cut_depth(in_elements<T, Element>(s), block_depth(kernels<T>()));
+  return d.collect || d.merge || !std::is_same_v<T, Element> ? std::size_t(block_pixels) * d.taps * d.length : 0;
 }
 
 template <class T>
@@ -236,14 +246,89 @@ void collect_pixel(const gather_shape& s, const gather_pixel<T>& p, int tap0, in
   }
 }
 
-/// One task: up to block_pixels output pixels from pixel `begin` on, of one group, panels [panel0, panel1).
+/// Whether all six pixels of a tile lie side by side in one row, and at offset (dy, dx) and `reach` columns on inside the image: then nothing need
+/// be asked one by one.
 template <class T>
+bool inside_as_one(const gather_shape& s, const gather_pixel<T>* pixel, int count, int tile, int dy, int dx, int reach) {
+  if ((tile + 1) * tile_rows > count) return false;
+  const gather_pixel<T>&first = pixel[tile * tile_rows], &last = pixel[tile * tile_rows + tile_rows - 1];
+  return first.y == last.y && last.x - first.x == (tile_rows - 1) * s.x.in_step && unsigned(first.y + dy) < unsigned(s.y.in_extent) &&
+         first.x + dx >= 0 && last.x + dx + reach < s.x.in_extent;
+}
+
+/// The left side of taps [tap0, tap1) where a pixel has few channels: copied side by side, or a kernel row at a time (see depth_blocks).
+template <class T>
+void gather_few(const gather_shape& s, const depth_blocks& d, const gather_pixel<T>* pixel, int count, int tap0, int tap1, T* collected,
+                tap_rows<T>* entries, int* active, gather_job<T>& job) {
+  const int tiles = job.tiles;
+  if (d.collect) {
+    job.len = (tap1 - tap0) * s.kc;
+    job.entry_stride = 1;
+    for (int i = 0; i < count; ++i) collect_pixel(s, pixel[i], tap0, tap1, collected + std::ptrdiff_t(i) * job.len);
+    for (int tile = 0; tile < tiles; ++tile) {
+      active[tile] = 1;
+      entries[tile].tap = 0;
+      for (int r = 0; r < tile_rows; ++r) entries[tile].row[r] = collected + std::ptrdiff_t(std::min(tile * tile_rows + r, count - 1)) * job.len;
+    }
+    return;
+  }
+  job.len = s.x.taps * s.kc;
+  job.entry_stride = (tap1 - tap0) / s.x.taps;
+  const bool run_in_memory = s.in_pitch == s.kc;  // else every kernel row is copied
+  for (int tile = 0; tile < tiles; ++tile) active[tile] = 0;
+  for (int row = 0; row < job.entry_stride; ++row) {
+    const int dy = s.y.tap_start + (tap0 / s.x.taps + row) * s.y.tap_step, dx = s.x.tap_start;
+    const std::ptrdiff_t offset = (std::ptrdiff_t(dy) * s.x.in_extent + dx) * s.in_pitch;
+    for (int tile = 0; tile < tiles; ++tile) {
+      tap_rows<T>& e = entries[tile * job.entry_stride + active[tile]];
+      if (run_in_memory && inside_as_one(s, pixel, count, tile, dy, dx, s.x.taps - 1)) {
+        for (int r = 0; r < tile_rows; ++r) e.row[r] = pixel[tile * tile_rows + r].base + offset;
+        e.tap = row, ++active[tile];
+        continue;
+      }
+      bool any = false;
+      for (int r = 0; r < tile_rows; ++r) {
+        const int i = tile * tile_rows + r;
+        e.row[r] = zero_row<T>;
+        if (i >= count || unsigned(pixel[i].y + dy) >= unsigned(s.y.in_extent)) continue;
+        any = true;
+        if (run_in_memory && pixel[i].x + dx >= 0 && pixel[i].x + dx + s.x.taps <= s.x.in_extent) {
+          e.row[r] = pixel[i].base + offset;
+        } else {
+          T* const to = collected + (std::ptrdiff_t(i) * job.entry_stride + row) * job.len;
+          collect_pixel(s, pixel[i], tap0 + row * s.x.taps, tap0 + (row + 1) * s.x.taps, to);
+          e.row[r] = to;
+        }
+      }
+      e.tap = row;
+      active[tile] += any;
+    }
+  }
+}
+
+/// What a tile reads for `channels` channels from `from` on: they themselves, or rounded to pairs at `place`.
+template <class T>
+RSSEG_ALWAYS_INLINE const T* read_through(const kernel_table<T>&, const T* from, int, T*, std::ptrdiff_t) {
+  return from;
+}
+template <class T>
+RSSEG_ALWAYS_INLINE const bf16_pair* read_through(const kernel_table<T>& table, const T* from, int channels, bf16_pair* collected,
+                                                  std::ptrdiff_t place) {
+  table.round_pairs(channels, from, collected + place);
+  return collected + place;
+}
+
+/// One task: up to block_pixels output pixels from pixel `begin` on, of one group, panels [panel0, panel1). With pairs as elements (bf16.hpp) d,
+/// packed and collected count pairs of channels.
+template <class T, class Element>
 void gather_block(const kernel_table<T>& table, const gather_shape& s, const depth_blocks& d, std::int64_t begin, int group, int panel0, int panel1,
-                  const T* in, const T* packed, T* out, const gather_epilogue<T>& epilogue, T* collected) {
+                  const T* in, const Element* packed, T* out, const gather_epilogue<T>& epilogue, Element* collected) {
+  constexpr bool pairs = !std::is_same_v<T, Element>;
+  const int kc = pairs ? (s.kc + 1) / 2 : s.kc;
   gather_pixel<T> pixel[block_pixels];
   T* out_pixel[block_pixels];
   const T* residual_pixel[block_pixels];
-  tap_rows<T> entries[block_pixels / tile_rows * max_block_taps];
+  tap_rows<Element> entries[block_pixels / tile_rows * max_block_taps];
   int active[block_pixels / tile_rows];
 
   const int count = int(std::min<std::int64_t>(block_pixels, s.pixels() - begin));
@@ -264,18 +349,9 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
       if (++qy == s.y.count) qy = 0, ++image;
     }
   }
-  // Whether all six pixels of a tile lie side by side in one row, and at offset (dy, dx) and `reach` columns on inside the image: then nothing need
-  // be asked one by one.
-  const auto inside_as_one = [&](int tile, int dy, int dx, int reach) {
-    if ((tile + 1) * tile_rows > count) return false;
-    const gather_pixel<T>&first = pixel[tile * tile_rows], &last = pixel[tile * tile_rows + tile_rows - 1];
-    return first.y == last.y && last.x - first.x == (tile_rows - 1) * s.x.in_step && unsigned(first.y + dy) < unsigned(s.y.in_extent) &&
-           first.x + dx >= 0 && last.x + dx + reach < s.x.in_extent;
-  };
-
-  const std::ptrdiff_t depth = std::ptrdiff_t(s.taps()) * s.kc;
-  const T* group_weights = packed + group * depth * table.padded(s.nc);
-  gather_job<T> job;
+  const std::ptrdiff_t depth = std::ptrdiff_t(s.taps()) * kc;
+  const Element* group_weights = packed + group * depth * table.padded(s.nc);
+  gather_job<T, Element> job;
   job.tiles = tiles;
   job.last_rows = count - (tiles - 1) * tile_rows;
   job.entries = entries;
@@ -285,61 +361,26 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
 
   for (int block = 0; block < d.count(); ++block) {
     const int tap0 = block / d.channel_blocks * d.taps, tap1 = std::min(s.taps(), tap0 + d.taps);
-    const int channel0 = block % d.channel_blocks * d.length, len = std::min(d.length, s.kc - channel0);
-    if (d.collect) {
-      job.len = (tap1 - tap0) * s.kc;
-      job.entry_stride = 1;
-      for (int i = 0; i < count; ++i) collect_pixel(s, pixel[i], tap0, tap1, collected + std::ptrdiff_t(i) * job.len);
-      for (int tile = 0; tile < tiles; ++tile) {
-        active[tile] = 1;
-        entries[tile].tap = 0;
-        for (int r = 0; r < tile_rows; ++r) entries[tile].row[r] = collected + std::ptrdiff_t(std::min(tile * tile_rows + r, count - 1)) * job.len;
-      }
-    } else if (d.merge) {
-      job.len = s.x.taps * s.kc;
-      job.entry_stride = (tap1 - tap0) / s.x.taps;
-      const bool run_in_memory = s.in_pitch == s.kc;  // else every kernel row is copied
-      for (int tile = 0; tile < tiles; ++tile) active[tile] = 0;
-      for (int row = 0; row < job.entry_stride; ++row) {
-        const int dy = s.y.tap_start + (tap0 / s.x.taps + row) * s.y.tap_step, dx = s.x.tap_start;
-        const std::ptrdiff_t offset = (std::ptrdiff_t(dy) * s.x.in_extent + dx) * s.in_pitch;
-        for (int tile = 0; tile < tiles; ++tile) {
-          tap_rows<T>& e = entries[tile * job.entry_stride + active[tile]];
-          if (run_in_memory && inside_as_one(tile, dy, dx, s.x.taps - 1)) {
-            for (int r = 0; r < tile_rows; ++r) e.row[r] = pixel[tile * tile_rows + r].base + offset;
-            e.tap = row, ++active[tile];
-            continue;
-          }
-          bool any = false;
-          for (int r = 0; r < tile_rows; ++r) {
-            const int i = tile * tile_rows + r;
-            e.row[r] = zero_row<T>;
-            if (i >= count || unsigned(pixel[i].y + dy) >= unsigned(s.y.in_extent)) continue;
-            any = true;
-            if (run_in_memory && pixel[i].x + dx >= 0 && pixel[i].x + dx + s.x.taps <= s.x.in_extent) {
-              e.row[r] = pixel[i].base + offset;
-            } else {
-              T* const to = collected + (std::ptrdiff_t(i) * job.entry_stride + row) * job.len;
-              collect_pixel(s, pixel[i], tap0 + row * s.x.taps, tap0 + (row + 1) * s.x.taps, to);
-              e.row[r] = to;
-            }
-          }
-          e.tap = row;
-          active[tile] += any;
-        }
-      }
+    const int channel0 = block % d.channel_blocks * d.length, len = std::min(d.length, kc - channel0);
+    const int first_channel = pairs ? 2 * channel0 : channel0, channels = pairs ? std::min(2 * len, s.kc - first_channel) : len;
+    if (d.collect || d.merge) {
+      if constexpr (!pairs) gather_few(s, d, pixel, count, tap0, tap1, collected, entries, active, job);
     } else {
       job.len = len;
       job.entry_stride = std::max(1, tap1 - tap0);
       for (int tile = 0; tile < tiles; ++tile) active[tile] = 0;
       for (int t = tap0; t < tap1; ++t) {
         const int dy = s.y.tap_start + t / s.x.taps * s.y.tap_step, dx = s.x.tap_start + t % s.x.taps * s.x.tap_step;
-        const std::ptrdiff_t offset = (std::ptrdiff_t(dy) * s.x.in_extent + dx) * s.in_pitch + channel0;
+        const std::ptrdiff_t offset = (std::ptrdiff_t(dy) * s.x.in_extent + dx) * s.in_pitch + first_channel;
         for (int tile = 0; tile < tiles; ++tile) {
-          tap_rows<T>& e = entries[tile * job.entry_stride + active[tile]];
+          const int at = tile * job.entry_stride + active[tile];
+          tap_rows<Element>& e = entries[at];
+          const auto read = [&](int r, const T* from) {
+            return read_through(table, from, channels, collected, (std::ptrdiff_t(at) * tile_rows + r) * len);
+          };
           const gather_pixel<T>* p = pixel + tile * tile_rows;
-          if (inside_as_one(tile, dy, dx, 0)) {
-            for (int r = 0; r < tile_rows; ++r) e.row[r] = p[r].base + offset;
+          if (inside_as_one(s, pixel, count, tile, dy, dx, 0)) {
+            for (int r = 0; r < tile_rows; ++r) e.row[r] = read(r, p[r].base + offset);
             e.tap = t - tap0, ++active[tile];
             continue;
           }
@@ -348,9 +389,9 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
           for (int r = 0; r < rows; ++r) {
             const bool inside = unsigned(p[r].y + dy) < unsigned(s.y.in_extent) && unsigned(p[r].x + dx) < unsigned(s.x.in_extent);
             any |= inside;
-            e.row[r] = inside ? p[r].base + offset : zero_row<T>;
+            e.row[r] = inside ? read(r, p[r].base + offset) : zero_row<Element>;
           }
-          for (int r = rows; r < tile_rows; ++r) e.row[r] = zero_row<T>;
+          for (int r = rows; r < tile_rows; ++r) e.row[r] = zero_row<Element>;
           e.tap = t - tap0;
           active[tile] += any;
         }
@@ -362,22 +403,26 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
       const int column = panel * table.panel(), width = table.width(s.nc - column);
       job.column = group * s.nc + column;
       job.columns = std::min(width, s.nc - column);
-      job.b = group_weights + column * depth + (std::ptrdiff_t(tap0) * s.kc + channel0) * width;
+      job.b = group_weights + column * depth + (std::ptrdiff_t(tap0) * kc + channel0) * width;
       job.bias = epilogue.bias == nullptr ? nullptr : epilogue.bias + job.column;
-      job.fetch_ahead = s.taps() == 1 && panel == panel0;
-      table.gather[table.index(width / table.lanes)](job);
+      job.fetch_ahead = !pairs && s.taps() == 1 && panel == panel0;
+      const int index = table.index(width / table.lanes);
+      if constexpr (pairs)
+        table.gather_pairs[index](job);
+      else
+        table.gather[index](job);
     }
   }
 }
 
 /// The whole product. workspace: threads() slots of gather_slot_size elements.
-template <class T>
-void gather_run(const gather_shape& s, const T* in, const T* packed, T* out, const gather_epilogue<T>& epilogue, T* workspace) {
+template <class T, class Element>
+void gather_run(const gather_shape& s, const T* in, const Element* packed, T* out, const gather_epilogue<T>& epilogue, Element* workspace) {
   const std::int64_t pixels = s.pixels();
   if (pixels == 0) return;
   const kernel_table<T>& table = kernels<T>();
-  const depth_blocks d = cut_depth(s, block_depth(table));
-  const std::size_t slot_size = gather_slot_size<T>(s);
+  const depth_blocks d = cut_depth(in_elements<T, Element>(s), block_depth(table));
+  const std::size_t slot_size = gather_slot_size<T, Element>(s);
   const int panels = (s.nc + table.panel() - 1) / table.panel();
   const std::int64_t blocks = (pixels + block_pixels - 1) / block_pixels;
   // With few pixels the output channels are shared out, too; by the sizes alone, and a sum's order does not depend on it anyway.

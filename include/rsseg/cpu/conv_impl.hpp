@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Definitions of conv.hpp: which path a geometry takes. Depthwise kernels have their own loops, everything else is a gather.
 #pragma once
+#include "rsseg/cpu/bf16.hpp"
 #include "rsseg/cpu/conv.hpp"
 #include "rsseg/cpu/conv_backward.hpp"
 #include "rsseg/cpu/conv_gather.hpp"
@@ -25,23 +26,30 @@ gather_epilogue<T> place_epilogue(const conv_epilogue<T>& e, std::ptrdiff_t out_
 /// A gather by whichever way wins: sizes, packing (strides as for gather_pack) and the product.
 template <class T>
 std::size_t product_packed_size(const gather_shape& s) {
-  return winograd_wins<T>(s) ? winograd_packed_size<T>(s) : gather_packed_size<T>(s);
+  return winograd_wins<T>(s) ? winograd_packed_size<T>(s) : bf16_runs<T>(s) ? bf16_packed_size<T>(s) : gather_packed_size<T>(s);
 }
 template <class T>
 void product_pack(const gather_shape& s, const T* w, std::ptrdiff_t gs, std::ptrdiff_t ks, std::ptrdiff_t js, std::ptrdiff_t ys, std::ptrdiff_t xs,
                   T* packed) {
   if (winograd_wins<T>(s)) return winograd_pack(s, w, ks, js, ys, xs, packed);
+  if (bf16_runs<T>(s)) return bf16_pack(s, w, ks, js, ys, xs, reinterpret_cast<bf16_pair*>(packed));
   gather_pack(s, w, gs, ks, js, ys, xs, packed);
 }
 template <class T>
 std::size_t product_elements(const gather_shape& s) {
   if (grouped_wins<T>(s)) return 0;
-  return winograd_wins<T>(s) ? winograd_elements<T>(s) : std::size_t(threads()) * gather_slot_size<T>(s);
+  if (winograd_wins<T>(s)) return winograd_elements<T>(s);
+  return std::size_t(threads()) * (bf16_runs<T>(s) ? gather_slot_size<T, bf16_pair>(s) : gather_slot_size<T>(s));
 }
 template <class T>
 void product_run(const gather_shape& s, const T* in, const T* packed, T* out, const gather_epilogue<T>& e, T* workspace) {
   if (winograd_wins<T>(s)) return winograd_run(s, in, packed, out, e, workspace);
   if (grouped_wins<T>(s)) return grouped_run_all(s, in, packed, out, e);
+  if (bf16_runs<T>(s)) {  // a pair takes the room of a float
+    if constexpr (std::is_same_v<T, float>)
+      gather_run(s, in, reinterpret_cast<const bf16_pair*>(packed), out, e, reinterpret_cast<bf16_pair*>(workspace));
+    return;
+  }
   gather_run(s, in, packed, out, e, workspace);
 }
 

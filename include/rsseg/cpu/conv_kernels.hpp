@@ -13,28 +13,39 @@ namespace rsseg::cpu {
 inline constexpr int tile_rows = 6;           ///< pixels per register tile, all instruction sets: 6 row pointers fit the general registers
 inline constexpr int max_block_depth = 1024;  ///< longest run of channels that one job may ask for (length of the row of zeros)
 
+/// Two neighbouring channels in bfloat16; their product with another pair is the sum of two products.
+struct bf16_pair {
+  std::uint16_t even, odd;
+};
+/// The bfloat16 nearest to a float, both as bits; ties to even, a NaN stays one.
+RSSEG_ALWAYS_INLINE std::uint16_t bf16_bits(std::uint32_t f) {
+  const std::uint32_t rounded = (f + 0x7FFFu + (f >> 16 & 1u)) >> 16;
+  return std::uint16_t((f & 0x7FFFFFFFu) > 0x7F800000u ? f >> 16 | 0x40u : rounded);
+}
+
 /// One kernel tap of one tile: where the tile's pixels read (padding reads a row of zeros), and the tap's number within the block.
-template <class T>
+/// Element: T or bf16_pair.
+template <class Element>
 struct tap_rows {
-  const T* row[tile_rows];
+  const Element* row[tile_rows];
   std::ptrdiff_t tap;
 };
 
 /// tiles x tile_rows pixels, one panel of output channels, one block of taps x channels. See gather_tiles.
-template <class T>
+template <class T, class Element = T>
 struct gather_job {
-  int tiles = 0, last_rows = tile_rows;  // valid pixels of the last tile
-  int len = 0;                           // channels per tap
-  int entry_stride = 0;                  // entries per tile
-  const tap_rows<T>* entries = nullptr;  // [tile][entry_stride]
-  const int* active = nullptr;           // [tile] entries used
-  const T* b = nullptr;                  // [tap][len][panel width]
-  T* const* out = nullptr;               // [tile][tile_rows] output pixels
-  int column = 0, columns = 0;           // first channel within an output pixel, valid channels
-  const T* bias = nullptr;               // at the panel's first channel
-  const T* const* residual = nullptr;    // like out, or null
-  bool first = true, relu = false;       // first block of the depth: start from bias and residual; relu is set on the last only
-  bool fetch_ahead = false;              // fetch what the next tile reads (one entry per tile)
+  int tiles = 0, last_rows = tile_rows;        // valid pixels of the last tile
+  int len = 0;                                 // channels (or pairs of them) per tap
+  int entry_stride = 0;                        // entries per tile
+  const tap_rows<Element>* entries = nullptr;  // [tile][entry_stride]
+  const int* active = nullptr;                 // [tile] entries used
+  const Element* b = nullptr;                  // [tap][len][panel width]
+  T* const* out = nullptr;                     // [tile][tile_rows] output pixels
+  int column = 0, columns = 0;                 // first channel within an output pixel, valid channels
+  const T* bias = nullptr;                     // at the panel's first channel
+  const T* const* residual = nullptr;          // like out, or null
+  bool first = true, relu = false;             // first block of the depth: start from bias and residual; relu is set on the last only
+  bool fetch_ahead = false;                    // fetch what the next tile reads (one entry per tile)
 };
 
 struct pixel_run {
@@ -107,6 +118,8 @@ template <class T>
 struct kernel_table {
   int lanes = 1, vectors = 1;
   void (*gather[3])(const gather_job<T>&) = {};
+  void (*gather_pairs[3])(const gather_job<T, bf16_pair>&) = {};  // float only
+  void (*round_pairs)(int, const T*, bf16_pair*) = nullptr;
   void (*outer[3])(const outer_job<T>&) = {};
   void (*depthwise)(const depthwise_job<T>&) = nullptr;
   void (*depthwise_pair[2])(const depthwise_job<T>&, const T* const*, T* const*, const T* const*, std::ptrdiff_t, int) = {};
@@ -151,6 +164,7 @@ struct kernel_table {
 #include "rsseg/cpu/conv_kernels.inc"
 #define RSSEG_ISA_NAMESPACE avx512
 #define RSSEG_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")))
+#define RSSEG_TARGET_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")))
 #define RSSEG_VECTOR_BYTES 64
 #define RSSEG_VECTORS 4
 #include "rsseg/cpu/conv_kernels.inc"

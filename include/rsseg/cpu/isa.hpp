@@ -32,6 +32,15 @@ inline bool available(isa i) {
   return i == isa::portable;
 }
 
+/// Whether this machine multiplies bfloat16 numbers (AVX512-BF16); used with isa::avx512.
+inline bool bf16_instructions() {
+#if RSSEG_X86
+  return available(isa::avx512) && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
 namespace detail {
 inline isa best_isa() { return available(isa::avx512) ? isa::avx512 : available(isa::avx2) ? isa::avx2 : isa::portable; }
 

@@ -139,6 +139,7 @@ struct attributes {
   bool flag = false;  // align_corners, ceil_mode, frozen, ...: see the operator
   bool flag2 = false;
   bool relu = false;  // fused activation, set by passes
+  bool bf16 = false;  // products of bfloat16 numbers, set by use_bfloat16
   double alpha = 0, beta = 0, gamma = 0;
   const custom_op* custom = nullptr;
 };

@@ -55,6 +55,12 @@ constexpr list<int> identity_alias(const graph& g) {
   return a;
 }
 
+/// Lets convolutions round their inputs and weights to bfloat16 (backends that can; see cpu/bf16.hpp).
+constexpr void use_bfloat16(graph& g) {
+  for (node& n : g.nodes)
+    if (n.kind == op::conv) n.at.bf16 = true;
+}
+
 /// Drops the nodes that no output, loss, penalty or root needs. For inference (training = false) train-only outputs, penalties and
 /// roots go, too. Inputs stay: the caller feeds them.
 constexpr void prune(graph& g, bool training) {

@@ -46,6 +46,7 @@ constexpr conv_geometry geometry_of(const graph& g, int id, const shape* s) {
   conv_geometry c;
   c.kernel_h = a.kernel_h, c.kernel_w = a.kernel_w, c.stride_h = a.stride_h, c.stride_w = a.stride_w;
   c.pad_top = a.pad_top, c.pad_left = a.pad_left, c.dilation_h = a.dilation_h, c.dilation_w = a.dilation_w, c.groups = a.groups;
+  c.bf16 = a.bf16;
   shape big, small;  // input and output of the convolution
   if (n.kind == op::conv)
     big = s[g.input_of(id, 0)], small = s[id];
