@@ -163,6 +163,9 @@ class Works(Case):
         self.run_ok("segment", self.dir / "scene.png", "-o", out, "--weights", self.weights, "--tile", 64, "--overlay", self.dir / "over.png", "--quiet")
         w, h = struct.unpack(">II", out.read_bytes()[16:24])
         self.assertEqual((w, h), (131, 97))
+        half = self.dir / "half.png"
+        self.run_ok("segment", self.dir / "scene.png", "-o", half, "--weights", self.weights, "--tile", 64, "--precision", "bf16", "--quiet")
+        self.assertEqual(struct.unpack(">II", half.read_bytes()[16:24]), (131, 97))
 
     def test_bench(self):
         r = json.loads(self.run_ok("bench", "unet-16", "--input", "1,3,64,64", "--runs", 2, "--json"))
@@ -236,7 +239,9 @@ class Refuses(Case):
         scene = ["segment", self.dir / "scene.png", "-o", out, "--weights", self.weights, "--tile", 64]
         self.refused(2, ["--device \"gpu\"", "cuda:N"], *scene, "--device", "gpu")
         self.refused(2, "precision \"fp8\"", *scene, "--device", "cuda", "--precision", "fp8")
-        self.refused(2, "--device cuda", *scene, "--precision", "bf16")
+        self.refused(2, ["tf32", "the CPU has fp32 and bf16"], *scene, "--precision", "tf32")
+        self.refused(2, "here the CPU computes in fp32", "bench", "unet-16", "--input", "1,3,64,64", "--train", "--precision", "bf16")
+        self.refused(2, "--engine is for --device cuda", *scene, "--engine", "cudnn")
         # without CUDA in the build, or without a driver: one line that says what to do, and nothing written
         for words in (scene, ["eval", "--weights", self.weights, "--data", self.dir / "set"], ["bench", "unet-16", "--input", "1,3,64,64", "--runs", 1],
                       ["train", "--net", "unet-16", "--data", self.dir / "set", "--steps", 1, "--crop", 64, "--batch", 1, "--out", self.dir / "device"],
