@@ -32,11 +32,13 @@ constexpr value cascade_up(builder& b, std::string_view name, value x, value ski
 }
 /// The score that stands for the mask (in [-1, 1]) where heads correct it: probability 0.95 and 0.05, tanh 0.995.
 constexpr value cascade_kept(builder& b, value mask) { return graph::ops::affine(b, mask, 3, 0); }
-/// 1x1 to 32, ReLU, 1x1 to 1, enlarged. mask: what the head corrects, starting at zero; none: the paper's.
+/// 1x1 to 32, ReLU, 1x1 to 1, enlarged. mask: what the head corrects, starting at zero; none: the paper's, with scores near zero at first (ours: a
+/// pass reads the scores of the one before, and from random weights the gradient through three of them was 5e6; the paper starts from a trained
+/// ResNet).
 constexpr value cascade_head(builder& b, std::string_view name, value x, int factor, int width, value mask) {
   const scope s(b, name);
   x = relu(b, conv(b, "0", x, width));
-  if (!mask.valid()) return resize_by(b, conv(b, "2", x, 1), factor);
+  if (!mask.valid()) return resize_by(b, conv(b, "2", x, 1, {.spread = 0.01}), factor);
   return add(b, cascade_kept(b, mask), resize_by(b, zero_conv(b, "2", x, 1), factor));
 }
 constexpr value cascade_pooling(builder& b, value x, int out) {
