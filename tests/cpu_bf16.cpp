@@ -120,7 +120,7 @@ TEST_CASE("a network infers in bfloat16 when told so, and trains in float") {
   rsseg::Model<rsseg::UNet<4, 32>> net;
   net.weights().initialise(7);
   rsseg::tensor<float> x(rsseg::shape{1, 3, 32, 32});
-  const auto values = noise(x.size(), 3);
+  const auto values = noise<float>(x.size(), 3);
   std::copy(values.begin(), values.end(), x.data());
   const auto list = [](const rsseg::tensor<float>& t) { return std::vector<float>(t.data(), t.data() + t.size()); };
   const auto plain = list(net.infer(x));

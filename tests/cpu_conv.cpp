@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cpu_conv_cases.hpp"
+#include "cpu_conv_data.hpp"
 #include "rsseg/core/parallel.hpp"
 #include "rsseg/cpu/conv_entries.hpp"
 #include "rsseg/cpu/isa.hpp"
@@ -20,18 +21,7 @@ namespace {
 
 using rsseg::conv_geometry;
 namespace cpu = rsseg::cpu;
-
-/// Values in [-1, 1) from a small multiplicative generator; the same for float and double.
-template <class T>
-std::vector<T> noise(std::size_t size, std::uint64_t seed) {
-  std::vector<T> v(size);
-  std::uint64_t s = seed * 0x9E3779B97F4A7C15ull + 1;
-  for (auto& e : v) {
-    s = s * 6364136223846793005ull + 1442695040888963407ull;
-    e = T(double(std::int64_t(s >> 40) - (1 << 23)) / (1 << 23));
-  }
-  return v;
-}
+using rsseg::test::noise;
 
 /// A sum and the sum of the terms' magnitudes, which scales its rounding error.
 struct sums {

@@ -9,12 +9,14 @@
 
 namespace rsseg::test {
 
-inline std::vector<float> noise(std::size_t size, std::uint64_t seed) {
-  std::vector<float> v(size);
+/// Values in [-1, 1) from a small multiplicative generator; the same for float and double.
+template <class T>
+std::vector<T> noise(std::size_t size, std::uint64_t seed) {
+  std::vector<T> v(size);
   std::uint64_t s = seed * 0x9E3779B97F4A7C15ull + 1;
   for (auto& e : v) {
     s = s * 6364136223846793005ull + 1442695040888963407ull;
-    e = float(double(std::int64_t(s >> 40) - (1 << 23)) / (1 << 23));
+    e = T(double(std::int64_t(s >> 40) - (1 << 23)) / (1 << 23));
   }
   return v;
 }
@@ -23,8 +25,8 @@ struct conv_data {
   conv_geometry g;
   std::vector<float> x, w, dy, bias_y, bias_x;
   explicit conv_data(const conv_geometry& geometry) : g(geometry) {
-    x = noise(std::size_t(g.n) * g.in_h * g.in_w * g.in_c, 1), w = noise(std::size_t(g.weights()), 2);
-    dy = noise(std::size_t(g.n) * g.out_h * g.out_w * g.out_c, 3), bias_y = noise(g.out_c, 4), bias_x = noise(g.in_c, 5);
+    x = noise<float>(std::size_t(g.n) * g.in_h * g.in_w * g.in_c, 1), w = noise<float>(std::size_t(g.weights()), 2);
+    dy = noise<float>(std::size_t(g.n) * g.out_h * g.out_w * g.out_c, 3), bias_y = noise<float>(g.out_c, 4), bias_x = noise<float>(g.in_c, 5);
   }
 };
 
