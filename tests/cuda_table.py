@@ -9,7 +9,9 @@ text = re.sub(r"//.*", "", (root / "include/rsseg/graph/node.hpp").read_text())
 kinds = re.findall(r"\w+", re.search(r"enum class op : std::uint8_t \{(.*?)\};", text, re.S)[1])
 table = (root / "kernels/executor/table.cuh").read_text()
 rows = set(re.findall(r"case op::(\w+):", table))
-names = re.findall(r'"(\w+)"', re.search(r"operator_names\[\] = \{(.*?)\};", (root / "kernels/executor/names.cuh").read_text(), re.S)[1])
+# The executor writes them with underscores (names.cuh).
+names = re.findall(r'"([^"]+)"', re.search(r"op_names\[\] = \{(.*?)\};", (root / "include/rsseg/graph/op_names.hpp").read_text(), re.S)[1])
+names = [n.replace(" ", "_").replace("/", "_") for n in names]
 missing = [k for k in kinds if k not in rows]
 misnamed = [(k, n) for k, n in zip(kinds, names) if k != n]
 for k in missing:
