@@ -7,9 +7,6 @@
 #include <memory>
 #include <new>
 #include <span>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 #include "rsseg/core/parallel.hpp"
 #include "rsseg/cpu/inplace.hpp"
@@ -21,19 +18,14 @@
 
 namespace rsseg::cpu {
 
-/// Memory on cache lines, not initialised; much of it on pages of 2 MiB where the system has them, since a map's rows lie far apart.
+/// Memory on cache lines, not initialised.
 class aligned_buffer {
  public:
   void resize(std::size_t bytes) {
     if (bytes <= size_) return;
     data_.reset();
     size_ = 0;
-    constexpr std::size_t page = std::size_t(2) << 20;
-    const release to{std::align_val_t(bytes >= 4 * page ? page : 64)};
-    data_ = std::unique_ptr<std::byte, release>(static_cast<std::byte*>(::operator new(bytes, to.alignment)), to);
-#if defined(__linux__)
-    if (bytes >= 4 * page) ::madvise(data_.get(), bytes, MADV_HUGEPAGE);  // a wish: what becomes of it does not matter
-#endif
+    data_.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t(64))));
     size_ = bytes;
   }
   std::byte* data() const { return data_.get(); }
@@ -41,10 +33,9 @@ class aligned_buffer {
 
  private:
   struct release {
-    std::align_val_t alignment;
-    void operator()(std::byte* p) const { ::operator delete(p, alignment); }
+    void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t(64)); }
   };
-  std::unique_ptr<std::byte, release> data_{nullptr, release{std::align_val_t(64)}};
+  std::unique_ptr<std::byte, release> data_;
   std::size_t size_ = 0;
 };
 
