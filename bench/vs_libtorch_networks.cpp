@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Whole networks against libtorch: inference (batch 1) and a training step (batch 2: forward, loss, backward, SGD with momentum), equal weights,
 // outputs and gradients compared, contenders in turn, one process per framework and case for the peak of resident memory.
-//   vs_libtorch networks [--size N] [--train-size N] [--only NET,NET] [--mode infer|train|both] [--rounds N] [--threads N] [--json FILE] [--rsseg
-//   PROGRAM]
+//   vs_libtorch networks [--size N] [--train-size N] [--only NET,NET] [--mode infer|train|both] [--rounds N] [--threads N] [--json FILE]
 #include "torch_network.hpp"
 
 #include <ATen/Parallel.h>
@@ -135,12 +134,12 @@ std::unique_ptr<torch_network> rival_of(const rsseg::network_entry& e, const rss
   return std::make_unique<torch_network>(std::move(g), w, c.format, train);
 }
 
-/// Peak of resident memory of a process that runs one contender only, in bytes: ours is the program rsseg, which does not load libtorch.
+/// Peak of resident memory of a process that runs one contender only, in bytes: ours is the program one_network, which does not load libtorch.
 double memory_of(const settings& s, const std::string& net, const std::string& who, bool train, int size) {
   std::string command;
   if (who == "rsseg")
-    command = s.program + " --json --threads " + std::to_string(s.threads) + " bench " + net + " --runs 1 --input " + (train ? "2" : "1") + ",3," +
-              std::to_string(size) + "," + std::to_string(size) + (train ? " --train --update" : "");
+    command = s.program + " " + net + (train ? " 2," : " 1,") + std::to_string(size) + "," + std::to_string(size) + (train ? " train " : " infer ") +
+              std::to_string(s.threads);
   else
     command = s.self + " networks --child " + who + " --only " + net + " --mode " + (train ? "train" : "infer") + " --size " + std::to_string(size) +
               " --train-size " + std::to_string(size) + " --threads " + std::to_string(s.threads);
@@ -316,7 +315,7 @@ int run_networks(int argc, char** argv) {
   char self[4096];
   const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
   s.self.assign(self, std::size_t(std::max<ssize_t>(0, length)));
-  s.program = s.self.substr(0, s.self.rfind('/') + 1) + "../src/rsseg";
+  s.program = s.self.substr(0, s.self.rfind('/') + 1) + "one_network";
   for (int i = 2; i + 1 < argc; i += 2) {
     const std::string a = argv[i], v = argv[i + 1];
     if (a == "--size")
@@ -335,14 +334,11 @@ int run_networks(int argc, char** argv) {
       s.json = v;
     else if (a == "--folded")
       s.contenders = std::stoi(v) ? 3 : 2;
-    else if (a == "--rsseg")
-      s.program = v;
     else if (a == "--child")
       s.child = v;
     else {
       std::fprintf(stderr,
-                   "unknown option %s; known: --size N --train-size N --only NET,NET --mode infer|train|both --rounds N --threads N --json FILE "
-                   "--rsseg PROGRAM\n",
+                   "unknown option %s; known: --size N --train-size N --only NET,NET --mode infer|train|both --rounds N --threads N --json FILE\n",
                    a.c_str());
       return 2;
     }

@@ -138,7 +138,8 @@ void add_bench(CLI::App& app, common_options& common) {
   struct options {
     std::string net, input = "1,3,512,512";
     int classes = 6, runs = 5, profile = 0;
-    bool train = false, recompute = false, update = false;
+    bool train = false, update = false;
+    std::optional<bool> recompute;
     device_request where;
   };
   auto o = std::make_shared<options>();
@@ -148,7 +149,7 @@ void add_bench(CLI::App& app, common_options& common) {
   c->add_option("--classes", o->classes, "number of classes")->capture_default_str()->check(CLI::Range(1, 255));
   c->add_option("--runs", o->runs, "timed runs, after one that is not (three on a CUDA device)")->capture_default_str()->check(CLI::Range(1, 10000));
   auto* train = c->add_flag("--train", o->train, "a training step: forward and backward");
-  c->add_flag("--recompute", o->recompute, "with --train: with recomputation")->needs(train);
+  c->add_flag("--recompute,!--no-recompute", o->recompute, "with --train: with recomputation (default: on the CPU)")->needs(train);
   c->add_flag("--update", o->update, "with --train: and an update of the weights by SGD with momentum (a CUDA device always updates)")->needs(train);
   c->add_option("--profile", o->profile, "time per kind of operator, and of this many of the longest nodes; not on a CUDA device")
       ->check(CLI::Range(1, 100000));
@@ -167,9 +168,9 @@ void add_bench(CLI::App& app, common_options& common) {
     basic_model<float> model(e.build, b);
     if (!device) model.weights().initialise(1);
     if (o->train && device)
-      device->prepare_training(graph::loss_options{}, o->recompute), device->set_update({});
+      device->prepare_training(graph::loss_options{}, o->recompute.value_or(false)), device->set_update({});
     else if (o->train)
-      model.prepare_training(graph::loss_options{}, o->recompute);
+      model.prepare_training(graph::loss_options{}, o->recompute.value_or(true));
     if (device && o->profile) throw usage_error("--profile measures the CPU's operators; leave out the device");
     if (!where) model.set_bfloat16(o->where.precision == "bf16");
     cpu::engine<float>* const engine = device ? nullptr : o->train ? &model.training() : &model.inference();

@@ -238,6 +238,7 @@ void add_describe(CLI::App& app, common_options& common) {
       graph::graph again = lower_network(e.build, tb);
       graph::make_training_graph(again);
       if (again.error.what != graph::fault::none || train_bytes == 0) return;
+      graph::recompute_cheap(again);
       cpu::engine<float> t(std::move(again), model.weights());
       t.plan_only(inputs);
       use(t);
@@ -280,8 +281,8 @@ void add_describe(CLI::App& app, common_options& common) {
     std::printf("parameters       %s (%lld)\n", with_units(double(parameters)).c_str(), static_cast<long long>(parameters));
     std::printf("multiply-adds    %s\n", with_units(double(macs)).c_str());
     std::printf("receptive field  %s%.0f x %.0f pixels\n", field.everything ? "everything; local part " : "", field.h, field.w);
-    std::printf("memory           inference %.1f MiB, one training step %.1f MiB (%.1f MiB with recomputation), weights %.1f MiB\n",
-                double(engine.bytes()) / 1048576, double(train_bytes) / 1048576, double(recompute_bytes) / 1048576, double(parameters) * 4 / 1048576);
+    std::printf("memory           inference %.1f MiB, one training step %.1f MiB (%.1f MiB without recomputation), weights %.1f MiB\n",
+                double(engine.bytes()) / 1048576, double(recompute_bytes) / 1048576, double(train_bytes) / 1048576, double(parameters) * 4 / 1048576);
     std::printf("graph            %d nodes, %d in training\n", g.nodes.size(), train_nodes);
     for (const graph::output& q : g.outputs)
       std::printf("output '%s'  %s%s\n", std::string(g.name_of(q)).c_str(), graph::extent_text(s[q.node]).c_str(),

@@ -462,7 +462,8 @@ void add_train(CLI::App& app, common_options& common) {
   c->add_option("--checkpoint-every", q->checkpoint_every, "seconds between checkpoints")->capture_default_str()->check(not_negative());
   c->add_option("--checkpoint-steps", q->checkpoint_steps, "also a checkpoint every so many steps")->check(whole_number());
   c->add_flag("--resume", q->resume, "go on from the checkpoint in --out");
-  c->add_flag("--recompute", q->recompute, "less memory for some more time; the same result");
+  c->add_flag("--recompute,!--no-recompute", q->recompute,
+              "cheap values again in the backward pass instead of keeping them: less memory, the same result (default: on the CPU)");
   c->add_option("--max-memory", q->max_memory, "MiB a training step may use (default: 90 % of the machine)")->check(above_zero());
   c->add_option("--workers", q->workers, "threads that prepare batches")->capture_default_str()->check(CLI::Range(0, 256));
   add_device_options(c, q->where);

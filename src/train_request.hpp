@@ -18,7 +18,8 @@ struct train_request {
   std::uint64_t steps = 0, seed = 1, checkpoint_steps = 0, epoch_draws = 0;
   std::vector<std::string> inputs, priors;
   double input_dropout = 0;
-  bool resume = false, recompute = false, nesterov = false, freeze_norm = false;
+  std::optional<bool> recompute;
+  bool resume = false, nesterov = false, freeze_norm = false;
   double max_memory = 0;
   device_request where;
 };

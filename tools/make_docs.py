@@ -86,13 +86,13 @@ for family, (header, head, entries) in families.items():
     page += ["## Layout", "", "```", *head, "```", "", f"The type, in include/rsseg/nets/{header}:", "", "```cpp"]
     page += [f"{kind};  // {name}: {listed[name]['note']}" for name, kind in entries]
     page += ["```", "", "## Cost", "", "At 6 classes, for 512 x 512 (or the nearest legal size) and for the crop of the paper's recipe.", "",
-             "| network | input | parameters | multiply-adds | memory of inference | of a training step | with recomputation |", "|---|---|---:|---:|---:|---:|---:|"]
+             "| network | input | parameters | multiply-adds | memory of inference | of a training step | every value kept |", "|---|---|---:|---:|---:|---:|---:|"]
     for name, _, f in facts:
         if f is None:
             page.append(f"| `{name}` | - | | | | | |")
             continue
         size = " x ".join(map(str, f["input"][1:]))
-        cells = lambda f: [f"{f['parameters']:,}", f"{f['macs'] / 1e9:,.2f} G", mib(f["inference_bytes"]), mib(f["training_bytes"]), mib(f["training_bytes_recompute"])]
+        cells = lambda f: [f"{f['parameters']:,}", f"{f['macs'] / 1e9:,.2f} G", mib(f["inference_bytes"]), mib(f["training_bytes_recompute"]), mib(f["training_bytes"])]
         page.append(f"| `{name}` | {size} | {' | '.join(cells(f))} |")
         crop = at_crop(name)
         if crop and crop["input"] != f["input"]:
@@ -161,7 +161,7 @@ for name, title, family, size, f in sorted(rows, key=lambda r: r[4]["parameters"
     score = f"{best[name]['miou']:.3f}" if name in best else ""
     how = f"{best[name]['data']}; {best[name]['budget']}" if name in best else ""
     table.append([(name, name), (title, title), (listed[name]["paper"], listed[name]["paper"]), (size, size), (f"{f['parameters'] / 1e6:.2f} M", f["parameters"]),
-                  (f"{f['macs'] / 1e9:.2f} G", f["macs"]), (mib(f["inference_bytes"]), f["inference_bytes"]), (mib(f["training_bytes"]), f["training_bytes"]),
+                  (f"{f['macs'] / 1e9:.2f} G", f["macs"]), (mib(f["inference_bytes"]), f["inference_bytes"]), (mib(f["training_bytes_recompute"]), f["training_bytes_recompute"]),
                   (field, 1e9 if f["global"] else f["receptive_field"][0]), (score, best[name]["miou"] if name in best else -1), (how, how), family])
 index = ["# Networks", "", "<!-- made by tools/make_docs.py -->", "", "Parameters and multiply-adds at 6 classes, both axes logarithmic (without `crf-rnn`, which multiplies nothing); hover for names that found no room. What accuracy was measured stands in",
          "[results](../results.md); papers' figures, by their own protocols, on the pages. [compare.html](compare.html) is this table with columns that sort at a click.", "",

@@ -27,6 +27,7 @@ struct call {
   const void* prepared;   // packed weights, if the operator prepares any
   const run_state* state;
   const int* pitches = nullptr;  // of every node, 0: dense; null: all are
+  void* folded = nullptr;        // in run_in_pieces: room for a piece of the weights, which are those of a fold node that has not run; null: it has
 
   const graph::node& node() const { return g->nodes[id]; }
   const graph::attributes& at() const { return g->nodes[id].at; }
@@ -53,7 +54,10 @@ struct kernel_entry {
   std::size_t (*prepared_bytes)(const graph::graph&, int id, const shape* extents) = nullptr;
   void (*prepare)(const call<T>&, void* prepared) = nullptr;
   /// For weights that are not kept: bytes of the pieces that they can be packed in, and a run that packs piece by piece.
-  std::size_t (*piece_bytes)(const graph::graph&, int id, const shape* extents) = nullptr;
+  struct pieces {
+    std::size_t packed = 0, plain = 0;
+  };
+  pieces (*piece_bytes)(const graph::graph&, int id, const shape* extents) = nullptr;
   void (*run_in_pieces)(const call<T>&, void* piece) = nullptr;
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 #include "rsseg/cpu/call.hpp"
 #include "rsseg/cpu/conv.hpp"
+#include "rsseg/cpu/fold.hpp"
 #include "rsseg/graph/ops/conv.hpp"
 
 namespace rsseg::cpu {
@@ -31,18 +32,24 @@ inline conv_geometry geometry_of(const call<T>& c) {
   }
   return g;
 }
-/// Output channels per piece where weights are packed in front of every use: packed weights of at most 16 MiB, which the third-level cache holds.
-template <class T>
-inline int piece_channels(const conv_geometry& g) {
-  if (g.groups != 1) return g.out_c;
-  const std::size_t each = sizeof(T) * conv_packed_size<T>(g) / std::size_t(g.out_c) + 1, room = (std::size_t(16) << 20) / each / 64 * 64;
-  const int most = int(std::max<std::size_t>(64, room)), pieces = (g.out_c + most - 1) / most;
-  return std::min(g.out_c, ((g.out_c + pieces - 1) / pieces + 63) / 64 * 64);
-}
 /// The convolution to output channels [from, from + count) of g.
 inline conv_geometry piece_of(conv_geometry g, int from, int count) {
   g.out_pitch = int(g.y_pitch()), g.out_c = std::min(count, g.out_c - from);
   return g;
+}
+/// Output channels per piece where weights are packed in front of every use: packed weights of about 16 MiB, which the third-level cache holds.
+template <class T>
+inline int piece_channels(const conv_geometry& g) {
+  if (g.groups != 1) return g.out_c;
+  constexpr std::size_t room = std::size_t(16) << 20;
+  int count = g.out_c;
+  for (int tries = 0; tries < 2; ++tries) {  // a piece may be computed in another way than the whole, with packed weights of another size
+    const std::size_t each = sizeof(T) * conv_packed_size<T>(piece_of(g, 0, count)) / std::size_t(count) + 1;
+    if (each * std::size_t(count) <= room) break;
+    const int most = int(std::max<std::size_t>(64, (room / each + (tries ? 32 : 0)) / 64 * 64)), pieces = (g.out_c + most - 1) / most;
+    count = std::min(g.out_c, ((g.out_c + pieces - 1) / pieces + 63) / 64 * 64);
+  }
+  return count;
 }
 template <class T, class Use>
 void each_piece(const conv_geometry& g, const Use& use) {
@@ -50,16 +57,21 @@ void each_piece(const conv_geometry& g, const Use& use) {
 }
 }  // namespace detail
 
-/// Packs and runs piece after piece.
+/// Folds (if that is left to do), packs and runs piece after piece.
 template <class T>
 void run_conv_in_pieces(const call<T>& c, void* packed) {
   const conv_geometry g = detail::geometry_of(c);
   const conv_epilogue<T> whole = detail::epilogue_of(c);
+  const std::ptrdiff_t each = std::ptrdiff_t(g.kernel_h) * g.kernel_w * g.in_c_per_group();
+  call<T> fold = c;
+  fold.id = c.input_id(1);
   detail::each_piece<T>(g, [&](int from, const conv_geometry& piece) {
     conv_epilogue<T> e = whole;
     if (e.bias != nullptr) e.bias += from;
     if (e.residual != nullptr) e.residual += from;
-    conv_pack<T>(piece, c.in(1) + std::ptrdiff_t(from) * g.kernel_h * g.kernel_w * g.in_c_per_group(), static_cast<T*>(packed));
+    T* const folded = static_cast<T*>(c.folded);
+    if (folded != nullptr) fold_rows(fold, from, piece.out_c, folded);
+    conv_pack<T>(piece, folded != nullptr ? folded : c.in(1) + from * each, static_cast<T*>(packed));
     conv_forward<T>(piece, c.in(0), static_cast<const T*>(packed), c.out() + from, e, c.workspace);
   });
 }
@@ -97,10 +109,13 @@ constexpr kernel_entry<T> conv_entry(graph::op kind) {
               [](const graph_t& g, int id, const shape* s) { return sizeof(T) * conv_packed_size<T>(graph::ops::geometry_of(g, id, s)); },
               [](const call<T>& c, void* to) { conv_pack<T>(detail::geometry_of(c), c.in(1), static_cast<T*>(to)); },
               [](const graph_t& g, int id, const shape* s) {
-                std::size_t size = 0;
-                detail::each_piece<T>(graph::ops::geometry_of(g, id, s),
-                                      [&](int, const conv_geometry& piece) { size = std::max(size, conv_packed_size<T>(piece)); });
-                return sizeof(T) * size;
+                const conv_geometry whole = graph::ops::geometry_of(g, id, s);
+                typename kernel_entry<T>::pieces most;
+                detail::each_piece<T>(whole, [&](int, const conv_geometry& piece) {
+                  most.packed = std::max(most.packed, sizeof(T) * conv_packed_size<T>(piece));
+                  most.plain = std::max(most.plain, sizeof(T) * piece.out_c * piece.kernel_h * piece.kernel_w * piece.in_c_per_group());
+                });
+                return most;
               },
               &run_conv_in_pieces<T>};
     case op::conv_transpose:

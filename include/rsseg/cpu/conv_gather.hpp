@@ -405,7 +405,7 @@ void gather_block(const kernel_table<T>& table, const gather_shape& s, const dep
       job.columns = std::min(width, s.nc - column);
       job.b = group_weights + column * depth + (std::ptrdiff_t(tap0) * kc + channel0) * width;
       job.bias = epilogue.bias == nullptr ? nullptr : epilogue.bias + job.column;
-      job.fetch_ahead = !pairs && s.taps() == 1 && panel == panel0;
+      job.fetch_ahead = !pairs && !d.collect && !d.merge && panel == panel0;
       const int index = table.index(width / table.lanes);
       if constexpr (pairs)
         table.gather_pairs[index](job);

@@ -128,7 +128,8 @@ class engine {
     if (share_columns_) rules.pitched = [](const graph::graph& g, int id, int k) { return takes_pitch(g.nodes[id].kind, k); };
     memory_plan plan = plan_memory(g_, extents, external, rules);
     // Room for constants, and for packed weights: in training one place, made again in front of each use. In inference, too, where a layer has
-    // so many pixels that packing costs little beside it; the others are kept. Folded weights are needed for packing only and share one place.
+    // so many pixels that packing costs little beside it; the others are kept. Folded weights are needed for packing only
+    // and share one place; where packing goes piece by piece, folding does, too.
     constant_at_.assign(std::size_t(n), 0), prepared_at_.assign(std::size_t(n), 0), prepared_size_.assign(std::size_t(n), 0);
     std::size_t constants = 0, prepared = 0, folded = 0, remade = 0;
     const auto aligned = [](std::size_t b) { return (b + 63) / 64 * 64; };
@@ -140,7 +141,7 @@ class engine {
       if (!entry_of<T>(g_.nodes[i].kind).prepared_bytes || g_.nodes[i].input_count < 2) continue;
       const int w = g_.input_of(i, 1);
       if (g_.nodes[w].kind == graph::op::fold_weights && constant_[std::size_t(w)] && uses[w] == 1)
-        folded_for_[std::size_t(i)] = w, folds_later_[std::size_t(w)] = true, folded = std::max(folded, aligned(plan.entries[std::size_t(w)].bytes));
+        folded_for_[std::size_t(i)] = w, folds_later_[std::size_t(w)] = true;
     }
     for (int i = 0; i < n; ++i) {
       const std::size_t u = std::size_t(i);
@@ -152,7 +153,12 @@ class engine {
       const bool transformed = prepared_size_[u] > 2 * plan.entries[std::size_t(g_.input_of(i, 1))].bytes;
       remake_[u] = training() || (plan.extents[u].pixels() >= (transformed ? 1024 : 256) && prepared_size_[u] >= (std::size_t(1) << 16));
       pieces_[u] = remake_[u] && !training() && entry.run_in_pieces;
-      if (pieces_[u]) prepared_size_[u] = entry.piece_bytes(g_, i, plan.extents.data());
+      if (folded_for_[u] >= 0 && !pieces_[u]) folded = std::max(folded, aligned(plan.entries[std::size_t(folded_for_[u])].bytes));
+      if (pieces_[u]) {
+        const auto piece = entry.piece_bytes(g_, i, plan.extents.data());
+        prepared_size_[u] = piece.packed;
+        if (folded_for_[u] >= 0) folded = std::max(folded, aligned(piece.plain));
+      }
       if (remake_[u])
         remade = std::max(remade, aligned(prepared_size_[u]));
       else
@@ -215,11 +221,12 @@ class engine {
       if (entry.prepare && prepared_size_[u]) {
         std::byte* packed = prepared_.data() + prepared_at_[u];
         if (remake_[u] || fresh || !constant_[std::size_t(g_.input_of(i, 1))]) {
-          if (folded_for_[u] >= 0) c.id = folded_for_[u], entry_of<T>(graph::op::fold_weights).run(c), c.id = i;
+          if (folded_for_[u] >= 0 && !pieces_[u]) c.id = folded_for_[u], entry_of<T>(graph::op::fold_weights).run(c), c.id = i;
           if (!pieces_[u]) entry.prepare(c, packed);
         }
         c.prepared = packed;
       }
+      c.folded = pieces_[u] && folded_for_[u] >= 0 ? pointers_[std::size_t(folded_for_[u])] : nullptr;
       if (pieces_[u])
         entry.run_in_pieces(c, prepared_.data() + prepared_at_[u]);
       else

@@ -98,14 +98,15 @@ class basic_model {
     return output(which);
   }
 
-  /// Prepares training with these losses. recompute: trade time for memory (the results are the same bits).
-  void prepare_training(const graph::loss_options& loss, bool recompute = false) {
+  /// Prepares training with these losses. recompute: cheap values are computed again in the backward pass instead of kept: about a quarter less
+  /// memory for 0 to 10 % more time, and the same bits.
+  void prepare_training(const graph::loss_options& loss, bool recompute = true) {
     build_options o = options_;
     o.training = true;
     prepare_training(lower_network(build_, o), loss, recompute);
   }
   /// The same from a graph lowered for training, whose outputs the caller has changed.
-  void prepare_training(graph::graph g, const graph::loss_options& loss, bool recompute = false) {
+  void prepare_training(graph::graph g, const graph::loss_options& loss, bool recompute = true) {
     graph::make_training_graph(g, loss);
     if (g.error.what != graph::fault::none) throw usage_error("the network has no output to supervise");
     if (recompute) graph::recompute_cheap(g);

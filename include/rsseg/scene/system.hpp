@@ -177,7 +177,7 @@ class stage_learner : public train::learner {
   parameter_store<float>& weights() override { return model().weights(); }
   void prepare(const train::train_options& o) override {
     model().set_memory_limit(o.memory_limit), limit_ = o.memory_limit;
-    model().prepare_training(o.loss, o.recompute);
+    model().prepare_training(o.loss, o.recompute.value_or(!model().where()));
   }
   std::vector<float>& gradients() override { return gradients_; }
 

@@ -72,8 +72,8 @@ class adversarial_trainer {
     tensor<float> weights_input(shape{1, std::max(1, int(o_.class_weights.size())), 1, 1});
     std::copy(o_.class_weights.begin(), o_.class_weights.end(), weights_input.data());
     generator_.set_memory_limit(o_.memory_limit), discriminator_.set_memory_limit(o_.memory_limit);
-    generator_.prepare_training(o_.loss, o_.recompute);
-    discriminator_.prepare_training(graph::loss_options{}, o_.recompute);
+    generator_.prepare_training(o_.loss, o_.recompute.value_or(true));
+    discriminator_.prepare_training(graph::loss_options{}, o_.recompute.value_or(true));
     const auto& g = generator_.training().graph();
     const int fake_at = g.find_output("fake"), deceived_at = g.find_output("adversarial");
     if (fake_at < 0 || deceived_at < 0) throw usage_error("adversarial pre-training: the generator has no output 'fake' or 'adversarial'");

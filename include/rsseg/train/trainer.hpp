@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <optional>
 
 #include "rsseg/data/statistics.hpp"
 #include "rsseg/io/atomic_file.hpp"
@@ -40,7 +41,8 @@ struct train_options {
   double evaluate_every = 0;  ///< fraction of the training between validations; 0: only at the end
   double checkpoint_seconds = 60;
   std::uint64_t checkpoint_steps = 0;  ///< also every so many steps
-  bool recompute = false, resume = false;
+  std::optional<bool> recompute;  ///< cheap values again in the backward pass instead of keeping them, the same bits; not said: on the CPU only
+  bool resume = false;
   std::size_t memory_limit = 0;
   double head_rate = 1;                ///< learning-rate factor outside the backbone
   std::string backbone;                ///< prefixes of the backbone's parameters, separated by commas
@@ -304,9 +306,9 @@ class trainer {
     if (o_.prepare) o_.prepare(g);
     if (!with_penalties) g.penalties.clear();
     if (o_.cuda)
-      o_.cuda->prepare(std::move(g), o_.loss, o_.recompute, opt);
+      o_.cuda->prepare(std::move(g), o_.loss, o_.recompute.value_or(false), opt);
     else
-      model_->prepare_training(std::move(g), o_.loss, o_.recompute);
+      model_->prepare_training(std::move(g), o_.loss, o_.recompute.value_or(true));
   }
   /// What the device has to the host.
   void fetch(optimizer<float>& opt) {
