@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "resident_peak.hpp"
 #include "rsseg/core/random.hpp"
 #include "rsseg/model/model.hpp"
 #include "rsseg/nets/entry.hpp"
@@ -16,16 +17,6 @@ const network_entry& network_named(const std::string& name);
 }
 
 namespace {
-double resident_peak() {
-  std::FILE* f = std::fopen("/proc/self/status", "r");
-  char line[256];
-  double kib = 0;
-  while (f != nullptr && std::fgets(line, sizeof line, f) != nullptr)
-    if (std::sscanf(line, "VmHWM: %lf", &kib) == 1) break;
-  if (f != nullptr) std::fclose(f);
-  return kib * 1024;
-}
-
 int run(int argc, char** argv) {
   rsseg::shape in{1, 3, 0, 0};
   if (argc < 4 || std::sscanf(argv[2], "%d,%d,%d", &in.n, &in.h, &in.w) != 3 || in.n < 1 || in.h < 1 || in.w < 1) {
@@ -54,7 +45,7 @@ int run(int argc, char** argv) {
   } else {
     for (int i = 0; i < 2; ++i) model.run(inputs);
   }
-  std::printf("{\"peak_bytes\":%.0f}\n", resident_peak());
+  std::printf("{\"peak_bytes\":%.0f}\n", bench::resident_peak());
   return 0;
 }
 }  // namespace

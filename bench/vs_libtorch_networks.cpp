@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "conv_bench.hpp"
+#include "resident_peak.hpp"
 #include "rsseg/model/model.hpp"
 #include "rsseg/nets/entry.hpp"
 #include "rsseg/train/optimizer.hpp"
@@ -150,17 +151,6 @@ double memory_of(const settings& s, const std::string& net, const std::string& w
   pclose(f);
   const std::size_t at = text.find("\"peak_bytes\":");
   return at == std::string::npos ? 0 : std::atof(text.c_str() + at + 13);
-}
-
-/// Of this program since it was started (getrusage would tell the parent's peak, too).
-double resident_peak() {
-  std::FILE* f = std::fopen("/proc/self/status", "r");
-  char line[256];
-  double kib = 0;
-  while (f != nullptr && std::fgets(line, sizeof line, f) != nullptr)
-    if (std::sscanf(line, "VmHWM: %lf", &kib) == 1) break;
-  if (f != nullptr) std::fclose(f);
-  return kib * 1024;
 }
 
 int child(const settings& s) {

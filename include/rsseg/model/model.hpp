@@ -99,7 +99,7 @@ class basic_model {
   }
 
   /// Prepares training with these losses. recompute: cheap values are computed again in the backward pass instead of kept: about a quarter less
-  /// memory for 0 to 10 % more time, and the same bits.
+  /// memory for some more time, and the same bits.
   void prepare_training(const graph::loss_options& loss, bool recompute = true) {
     build_options o = options_;
     o.training = true;
