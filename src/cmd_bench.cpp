@@ -139,7 +139,7 @@ void add_bench(CLI::App& app, common_options& common) {
     std::string net, input = "1,3,512,512";
     int classes = 6, runs = 5, profile = 0;
     bool train = false, update = false;
-    std::optional<bool> recompute;
+    int recompute = 0;  // as in train_request
     device_request where;
   };
   auto o = std::make_shared<options>();
@@ -168,9 +168,9 @@ void add_bench(CLI::App& app, common_options& common) {
     basic_model<float> model(e.build, b);
     if (!device) model.weights().initialise(1);
     if (o->train && device)
-      device->prepare_training(graph::loss_options{}, o->recompute.value_or(false)), device->set_update({});
+      device->prepare_training(graph::loss_options{}, o->recompute > 0), device->set_update({});
     else if (o->train)
-      model.prepare_training(graph::loss_options{}, o->recompute.value_or(true));
+      model.prepare_training(graph::loss_options{}, o->recompute >= 0);
     if (device && o->profile) throw usage_error("--profile measures the CPU's operators; leave out the device");
     if (!where) model.set_bfloat16(o->where.precision == "bf16");
     cpu::engine<float>* const engine = device ? nullptr : o->train ? &model.training() : &model.inference();

@@ -101,7 +101,8 @@ train::train_options options_of(const train_request& q, const recipe& d, int cro
   o.class_weights = train::class_weights_for(q.weighting.empty() ? d.class_weights : q.weighting, set);
   o.tile = q.tile ? q.tile : std::max(crop, 512);
   o.evaluate_every = q.evaluate_every, o.checkpoint_seconds = q.checkpoint_every, o.checkpoint_steps = q.checkpoint_steps;
-  o.recompute = q.recompute, o.resume = q.resume;
+  if (q.recompute) o.recompute = q.recompute > 0;
+  o.resume = q.resume;
   o.penalties_from = q.penalties_from >= 0 ? q.penalties_from : d.penalties_from;
   o.memory_limit = memory_for({}, q.max_memory);
   if (const double bytes = 4.0 * o.batch * crop * crop * (set.bands() + 1); o.memory_limit && bytes > double(o.memory_limit))

@@ -18,7 +18,7 @@ struct train_request {
   std::uint64_t steps = 0, seed = 1, checkpoint_steps = 0, epoch_draws = 0;
   std::vector<std::string> inputs, priors;
   double input_dropout = 0;
-  std::optional<bool> recompute;
+  int recompute = 0;  ///< 1: asked for, -1: refused (CLI11 counts flags so), 0: neither
   bool resume = false, nesterov = false, freeze_norm = false;
   double max_memory = 0;
   device_request where;

@@ -172,6 +172,13 @@ class Works(Case):
         for key in ("median_s", "min_s", "max_s", "peak_bytes", "flops"):
             self.assertGreater(r[key], 0, key)
 
+    def test_recomputation_is_the_default(self):
+        step = ["bench", "unet-16", "--train", "--input", "2,3,64,64", "--runs", 1, "--json"]
+        arena = [json.loads(self.run_ok(*step, *more))["arena_bytes"] for more in ([], ["--recompute"], ["--no-recompute"])]
+        self.assertEqual(arena[0], arena[1])
+        self.assertLess(arena[0], 0.9 * arena[2])
+        self.refused(2, "--train", "bench", "unet-16", "--no-recompute")
+
     def test_interruption_of_what_cannot_go_on(self):
         p = subprocess.Popen(self.command("bench", "unet-16", "--input", "1,3,256,256", "--runs", 10000, "--json"), stdout=subprocess.PIPE)
         time.sleep(1)
