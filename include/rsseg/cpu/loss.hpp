@@ -3,6 +3,7 @@
 // kernels here; the other losses are the functions of rsseg/loss/, which say where they come from. Pixels are cut into chunks by size;
 // each leaves its sums in the workspace, joined first to last. Loss and gradient share no state: the gradient makes the sums again.
 #pragma once
+#include <algorithm>
 #include <cmath>
 
 #include "rsseg/cpu/call.hpp"
@@ -63,9 +64,9 @@ inline two_sums loss_chunks(const loss_job<T>& j, const Body& body) {
   const std::int64_t pixels = j.extent.pixels(), chunk = loss_chunk(pixels), chunks = chunk_count(pixels, chunk);
   double* partial = j.partial;
   sweep<T>(pixels, chunk, [&body, partial, chunk](std::int64_t b, std::int64_t e) RSSEG_INLINE_BODY {
-    double* sums = partial + b / chunk * 2;
-    sums[0] = sums[1] = 0;
+    double sums[2] = {0, 0};  // not in `partial` itself: four chunks share a cache line, and threads would take it from each other
     body(b, e, sums);
+    std::copy_n(sums, 2, partial + b / chunk * 2);
   });
   fold_chunks(partial, chunks, 2);
   return {partial[0], partial[1]};

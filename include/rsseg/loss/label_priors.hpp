@@ -15,6 +15,7 @@ inline loss_value mixture_cross_entropy(const T* z, const std::int32_t* t, shape
   const double scale = weight * reciprocal(double(pixels));
   std::vector<double> partial(std::size_t(chunks) + 1, 0.0);
   for_chunks(s.pixels(), chunk, [&](std::int64_t begin, std::int64_t end, std::int64_t index) {
+    double value = 0;
     for (std::int64_t i = begin; i < end; ++i) {
       const T* zi = z + i * s.c;
       T* di = dz ? dz + i * s.c : nullptr;
@@ -28,13 +29,14 @@ inline loss_value mixture_cross_entropy(const T* z, const std::int32_t* t, shape
       for (int k = 0; k < s.c; ++k)
         if (share(k, t[i]) > 0) top = std::max(top, double(zi[k]));
       for (int k = 0; k < s.c; ++k) sum += share(k, t[i]) > 0 ? share(k, t[i]) * std::exp(zi[k] - top) : 0.0;
-      partial[std::size_t(index)] += total - top - std::log(sum);
+      value += total - top - std::log(sum);
       if (!di) continue;
       for (int k = 0; k < s.c; ++k) {
         const double g = scale * (std::exp(zi[k] - total) - (share(k, t[i]) > 0 ? share(k, t[i]) * std::exp(zi[k] - top) / sum : 0.0));
         di[k] = add ? T(di[k] + g) : T(g);
       }
     }
+    partial[std::size_t(index)] = value;
   });
   fold_chunks(partial.data(), chunks, 1);
   return {partial[0] * scale, pixels};

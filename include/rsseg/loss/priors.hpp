@@ -161,12 +161,14 @@ inline double consistency(const T* a, const T* b, std::int64_t count, T* da, T* 
   const std::int64_t chunks = chunk_count(count, detail::chunk);
   std::vector<double> partial(std::size_t(chunks) + 1, 0.0);
   for_chunks(count, detail::chunk, [&](std::int64_t begin, std::int64_t end, std::int64_t index) {
+    double value = 0;
     for (std::int64_t i = begin; i < end; ++i) {
       const double d = double(a[i]) - double(b[i]);
-      partial[std::size_t(index)] += scale * d * d;
+      value += scale * d * d;
       if (da) da[i] = T(2 * scale * d);
       if (db) db[i] = T(-2 * scale * d);
     }
+    partial[std::size_t(index)] = value;
   });
   fold_chunks(partial.data(), chunks, 1);
   return partial[0];
